@@ -1,0 +1,350 @@
+//! A consumer group member through librdkafka. A thread of its own polls, so that heartbeats and rebalances go on
+//! whatever the task does; records are handed over in batches through a bounded queue.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::{mpsc, oneshot};
+use towline_connectors::api::{Error, Result, TopicPartition};
+
+use super::reader::blocking;
+use super::{ClientSettings, client_config, failed, refused};
+use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
+
+/// At most this many records are handed over at once.
+const BATCH_RECORDS: usize = 10_000;
+/// At most about this many bytes are handed over at once.
+const BATCH_BYTES: usize = 8 << 20;
+/// How long a rebalance waits for the task to flush and commit.
+const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct ClusterGroupConsumer {
+    consumer: Arc<BaseConsumer<Member>>,
+    events: mpsc::Receiver<GroupEvent>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ClusterGroupConsumer {
+    pub(super) fn join(
+        common: &ClientSettings,
+        subscription: &Subscription,
+        settings: &ClientSettings,
+    ) -> Result<Self> {
+        let mut all = ClientSettings::from(
+            [
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "earliest"),
+                ("queued.max.messages.kbytes", "16384"),
+                ("queued.min.messages", "100000"),
+                ("fetch.message.max.bytes", "4194304"),
+                ("fetch.wait.max.ms", "500"),
+                ("fetch.error.backoff.ms", "50"),
+                ("topic.metadata.refresh.interval.ms", "5000"),
+                ("session.timeout.ms", "10000"),
+                ("heartbeat.interval.ms", "3000"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        all.extend(settings.clone());
+        let (sender, events) = mpsc::channel(1);
+        let consumer: BaseConsumer<Member> = client_config(common, &all)
+            .create_with_context(Member { events: sender.clone() })
+            .map_err(|e| refused("cannot open a consumer", e))?;
+        let names: Vec<String> = match subscription {
+            Subscription::Topics(topics) => topics.clone(),
+            // librdkafka takes a name that starts with ^ as a pattern.
+            Subscription::Pattern(pattern) => vec![format!("^({pattern})$")],
+        };
+        consumer
+            .subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            .map_err(|e| failed(format!("cannot subscribe to {names:?}"), e))?;
+        let consumer = Arc::new(consumer);
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new()
+            .name("group-consumer".to_owned())
+            .spawn({
+                let (consumer, stop) = (consumer.clone(), stop.clone());
+                move || consume(&consumer, &stop, &sender)
+            })
+            .map_err(|e| Error::fatal("cannot start a thread for a consumer").caused_by(e))?;
+        Ok(Self { consumer, events, stop, thread: Some(thread) })
+    }
+}
+
+/// Polls until told to stop, collecting while the task is busy.
+fn consume(consumer: &BaseConsumer<Member>, stop: &AtomicBool, sender: &mpsc::Sender<GroupEvent>) {
+    let mut drain = Drain::default();
+    let mut stalled: Option<Instant> = None;
+    let mut held = false;
+    while !stop.load(Ordering::Acquire) {
+        let patience = if drain.is_empty() { Duration::from_millis(100) } else { Duration::from_millis(1) };
+        match consumer.poll(patience) {
+            Some(Ok(message)) => drain.add(&message),
+            Some(Err(error)) => {
+                if let Some(event) = consumer_error(consumer, error)
+                    && sender.blocking_send(event).is_err()
+                {
+                    return;
+                }
+            }
+            None => {}
+        }
+        while drain.has_room() {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => drain.add(&message),
+                _ => break,
+            }
+        }
+        if !drain.is_empty() {
+            match sender.try_reserve() {
+                Ok(permit) => {
+                    permit.send(GroupEvent::Records(drain.take()));
+                    stalled = None;
+                    if std::mem::take(&mut held) {
+                        set_paused(consumer, false);
+                    }
+                }
+                Err(mpsc::error::TrySendError::Closed(())) => return,
+                Err(mpsc::error::TrySendError::Full(())) if drain.has_room() => {}
+                Err(mpsc::error::TrySendError::Full(())) => {
+                    // The task is slow: hold the partitions after a while and keep polling, so that the member stays
+                    // in its group for as long as the task needs.
+                    let since = *stalled.get_or_insert_with(Instant::now);
+                    if !held && since.elapsed() > Duration::from_secs(20) {
+                        held = true;
+                        set_paused(consumer, true);
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                    if held {
+                        // Serves rebalances; paused partitions give no records, and one that slips through is kept.
+                        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
+                            drain.add(&message);
+                        }
+                    }
+                    continue;
+                }
+            }
+        }
+    }
+}
+
+fn consumer_error(consumer: &BaseConsumer<Member>, error: KafkaError) -> Option<GroupEvent> {
+    if let Some((code, reason)) = consumer.client().fatal_error() {
+        return Some(GroupEvent::Failed(Error::fatal(format!("the consumer cannot go on: {reason} ({code})"))));
+    }
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::PartitionEOF) => None,
+        _ => Some(GroupEvent::Failed(failed("cannot consume".to_owned(), error))),
+    }
+}
+
+fn set_paused<C: ConsumerContext>(consumer: &BaseConsumer<C>, paused: bool) {
+    let done = consumer
+        .assignment()
+        .and_then(|assigned| if paused { consumer.pause(&assigned) } else { consumer.resume(&assigned) });
+    if let Err(error) = done {
+        tracing::warn!(%error, paused, "cannot pause or resume the consumer");
+    }
+}
+
+#[async_trait]
+impl GroupConsumer for ClusterGroupConsumer {
+    async fn next(&mut self) -> Option<GroupEvent> {
+        self.events.recv().await
+    }
+
+    async fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let list = offset_list(offsets)?;
+        let consumer = self.consumer.clone();
+        blocking(move || {
+            consumer
+                .commit(&list, CommitMode::Sync)
+                .map_err(|e| failed("cannot commit offsets to the group's coordinator".to_owned(), e))
+        })
+        .await
+    }
+
+    fn set_paused(&self, paused: bool) {
+        set_paused(&self.consumer, paused);
+    }
+
+    async fn close(mut self: Box<Self>) {
+        self.stop.store(true, Ordering::Release);
+        self.events.close();
+        while self.events.recv().await.is_some() {}
+        let (consumer, thread) = (self.consumer.clone(), self.thread.take());
+        drop(self);
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+            drop(consumer);
+        })
+        .await;
+    }
+}
+
+impl Drop for ClusterGroupConsumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+pub(super) fn offset_list(offsets: &[(TopicPartition, i64)]) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (at, offset) in offsets {
+        list.add_partition_offset(&at.topic, at.partition, Offset::Offset(*offset))
+            .map_err(|e| failed(format!("cannot name offset {offset} of {}-{}", at.topic, at.partition), e))?;
+    }
+    Ok(list)
+}
+
+/// Hands rebalances to the task and waits for its answer.
+struct Member {
+    events: mpsc::Sender<GroupEvent>,
+}
+
+impl ClientContext for Member {}
+
+impl Member {
+    /// Sends an event and waits for the answer, on the polling thread; gives up when the task is gone or too slow.
+    fn ask<T>(&self, event: GroupEvent, answer: oneshot::Receiver<T>) -> Option<T> {
+        self.events.blocking_send(event).ok()?;
+        let mut answer = answer;
+        let deadline = Instant::now() + REBALANCE_PATIENCE;
+        loop {
+            match answer.try_recv() {
+                Ok(value) => return Some(value),
+                Err(oneshot::error::TryRecvError::Closed) => return None,
+                Err(oneshot::error::TryRecvError::Empty) if Instant::now() > deadline => return None,
+                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Member {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = partitions_of(list);
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let outcome = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                let (reply, answer) = oneshot::channel();
+                for (at, offset) in self.ask(GroupEvent::Assigned(partitions, reply), answer).unwrap_or_default() {
+                    let _ = list.set_partition_offset(&at.topic, at.partition, Offset::Offset(offset));
+                }
+                if cooperative { consumer.incremental_assign(list) } else { consumer.assign(list) }
+            }
+            _ => {
+                let (reply, answer) = oneshot::channel();
+                if !partitions.is_empty() {
+                    let _ = self.ask(GroupEvent::Revoked(partitions, reply), answer);
+                }
+                if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "the consumer could not take its assignment");
+        }
+    }
+}
+
+fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements().iter().map(|e| TopicPartition { topic: Arc::from(e.topic()), partition: e.partition() }).collect()
+}
+
+/// Copies records out of librdkafka's memory into one buffer a batch.
+#[derive(Default)]
+pub(super) struct Drain {
+    buffer: BytesMut,
+    records: Vec<Drained>,
+    topics: HashMap<String, Arc<str>>,
+}
+
+struct Drained {
+    topic: Arc<str>,
+    partition: i32,
+    offset: i64,
+    timestamp: Option<i64>,
+    key: Option<usize>,
+    value: Option<usize>,
+    headers: Vec<(ByteString, Option<Bytes>)>,
+}
+
+impl Drain {
+    pub(super) fn has_room(&self) -> bool {
+        self.records.len() < BATCH_RECORDS && self.buffer.len() < BATCH_BYTES
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn add(&mut self, message: &BorrowedMessage<'_>) {
+        let topic = match self.records.last() {
+            Some(last) if &*last.topic == message.topic() => last.topic.clone(),
+            _ => self.topic(message.topic()),
+        };
+        let key = message.key().map(|bytes| self.keep(bytes));
+        let value = message.payload().map(|bytes| self.keep(bytes));
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|h| (ByteString::from(h.key), h.value.map(Bytes::copy_from_slice))).collect()
+        });
+        self.records.push(Drained {
+            topic,
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key,
+            value,
+            headers: headers.unwrap_or_default(),
+        });
+    }
+
+    fn topic(&mut self, name: &str) -> Arc<str> {
+        if let Some(topic) = self.topics.get(name) {
+            return topic.clone();
+        }
+        let topic: Arc<str> = Arc::from(name);
+        self.topics.insert(name.to_owned(), topic.clone());
+        topic
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> usize {
+        self.buffer.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Incoming> {
+        let mut rest = std::mem::take(&mut self.buffer).freeze();
+        let mut slice = |length: Option<usize>| length.map(|length| rest.split_to(length));
+        self.records
+            .drain(..)
+            .map(|record| Incoming {
+                topic: record.topic,
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: slice(record.key),
+                value: slice(record.value),
+                headers: record.headers,
+            })
+            .collect()
+    }
+}

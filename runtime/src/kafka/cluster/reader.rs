@@ -1,0 +1,140 @@
+//! Reading whole topics through librdkafka, outside of any group.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+use towline_connectors::api::{Error, Result, TopicPartition};
+
+use super::group::Drain;
+use super::{ClientSettings, client_config, failed, refused};
+use crate::kafka::{Incoming, LogReader, REQUEST_TIMEOUT};
+
+/// Reads on a thread of its own into a bounded queue.
+pub(super) struct ClusterLogReader {
+    consumer: Arc<BaseConsumer>,
+    partitions: Vec<TopicPartition>,
+    records: mpsc::Receiver<Vec<Incoming>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ClusterLogReader {
+    pub(super) async fn open(common: &ClientSettings, topics: &[String]) -> Result<Self> {
+        let settings = ClientSettings::from(
+            [
+                ("group.id", "towline-log-reader"),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "earliest"),
+                ("fetch.wait.max.ms", "500"),
+                ("fetch.error.backoff.ms", "50"),
+                ("queued.max.messages.kbytes", "4096"),
+                ("allow.auto.create.topics", "false"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let consumer: BaseConsumer =
+            client_config(common, &settings).create().map_err(|e| refused("cannot open a consumer", e))?;
+        let consumer = Arc::new(consumer);
+        let partitions = learn_partitions(consumer.clone(), topics.to_vec()).await?;
+        let mut assignment = TopicPartitionList::new();
+        for at in &partitions {
+            assignment
+                .add_partition_offset(&at.topic, at.partition, Offset::Beginning)
+                .map_err(|e| failed(format!("cannot read topic {}", at.topic), e))?;
+        }
+        consumer.assign(&assignment).map_err(|e| failed(format!("cannot read topics {topics:?}"), e))?;
+        let (sender, records) = mpsc::channel(4);
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new()
+            .name("log-reader".to_owned())
+            .spawn({
+                let (consumer, stop) = (consumer.clone(), stop.clone());
+                move || read(&consumer, &stop, &sender)
+            })
+            .map_err(|e| Error::fatal("cannot start a thread to read the log").caused_by(e))?;
+        Ok(Self { consumer, partitions, records, stop, thread: Some(thread) })
+    }
+}
+
+async fn learn_partitions(consumer: Arc<BaseConsumer>, topics: Vec<String>) -> Result<Vec<TopicPartition>> {
+    blocking(move || {
+        let mut partitions = Vec::new();
+        for topic in &topics {
+            let metadata = consumer
+                .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                .map_err(|e| failed(format!("cannot learn the partitions of topic {topic}"), e))?;
+            let name: Arc<str> = Arc::from(topic.as_str());
+            let found = metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id()));
+            partitions.extend(found.map(|partition| TopicPartition { topic: name.clone(), partition }));
+        }
+        Ok(partitions)
+    })
+    .await
+}
+
+fn read(consumer: &BaseConsumer, stop: &AtomicBool, sender: &mpsc::Sender<Vec<Incoming>>) {
+    let mut drain = Drain::default();
+    while !stop.load(Ordering::Acquire) {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => drain.add(&message),
+            Some(Err(error)) => tracing::debug!(%error, "log reader"),
+            None => continue,
+        }
+        while drain.has_room() {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => drain.add(&message),
+                _ => break,
+            }
+        }
+        let batch = drain.take();
+        if !batch.is_empty() && sender.blocking_send(batch).is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs a blocking client call off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call)
+        .await
+        .unwrap_or_else(|error| Err(Error::fatal("a blocking Kafka call was aborted").caused_by(error)))
+}
+
+#[async_trait]
+impl LogReader for ClusterLogReader {
+    async fn next(&mut self) -> Option<Vec<Incoming>> {
+        self.records.recv().await
+    }
+
+    async fn end_offsets(&self) -> Result<Vec<(TopicPartition, i64)>> {
+        let (consumer, partitions) = (self.consumer.clone(), self.partitions.clone());
+        blocking(move || {
+            partitions
+                .into_iter()
+                .map(|at| {
+                    let (_, end) = consumer
+                        .fetch_watermarks(&at.topic, at.partition, REQUEST_TIMEOUT)
+                        .map_err(|e| failed(format!("cannot learn the end of {}-{}", at.topic, at.partition), e))?;
+                    Ok((at, end))
+                })
+                .collect()
+        })
+        .await
+    }
+}
+
+impl Drop for ClusterLogReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.records.close();
+        // The thread ends within one poll; joining it here could block an async thread.
+        drop(self.thread.take());
+    }
+}

@@ -1,0 +1,231 @@
+//! A topic as a map: the one primitive under the worker's configs, offsets and statuses and the registry's schemas.
+//!
+//! Every record that anyone wrote is handed to the topic's [`LogState`] in order; an append resolves once its record is
+//! durable *and* has come back through the state, so that whoever wrote it reads what it wrote (Kafka's
+//! `KafkaBasedLog`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use towline_connectors::api::{Error, Result, TopicPartition};
+
+use super::{ClientSettings, Incoming, Kafka, LogReader, NewTopic, Outgoing, Producer};
+
+/// Receives the records of one topic, in order. Must be quick: it runs on the reading task.
+pub trait LogState: Send + Sync {
+    /// Takes a record in; a null value is a tombstone.
+    fn apply(&self, record: &Incoming);
+}
+
+/// A compacted topic and who keeps its content.
+pub struct LogSpec {
+    /// How to create the topic if it is missing; `cleanup.policy=compact` is added.
+    pub topic: NewTopic,
+    /// The worker key that names the topic, for messages.
+    pub named_by: &'static str,
+    /// Who keeps its content.
+    pub state: Arc<dyn LogState>,
+}
+
+impl std::fmt::Debug for LogSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogSpec").field(&self.topic).finish()
+    }
+}
+
+/// Several compacted topics behind one reader and one producer.
+pub struct CompactedLogs {
+    producer: Box<dyn Producer>,
+    progress: Arc<Progress>,
+}
+
+impl std::fmt::Debug for CompactedLogs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompactedLogs").finish_non_exhaustive()
+    }
+}
+
+/// How far each partition has been applied.
+#[derive(Default)]
+struct Progress {
+    applied: Mutex<HashMap<TopicPartition, i64>>,
+    moved: Notify,
+    ended: CancellationToken,
+}
+
+impl Progress {
+    fn reached(&self, targets: &[(TopicPartition, i64)]) -> bool {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.iter().all(|(at, end)| *end <= 0 || applied.get(at).is_some_and(|next| next >= end))
+    }
+
+    /// Waits until everything before these offsets has been applied.
+    async fn wait(&self, targets: &[(TopicPartition, i64)]) -> Result<()> {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.reached(targets) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = moved => {}
+                () = self.ended.cancelled() => return Err(Error::retriable("the log is being closed")),
+            }
+        }
+    }
+}
+
+impl CompactedLogs {
+    /// Creates missing topics, reads all to their end, and goes on reading until `stop`.
+    ///
+    /// # Errors
+    /// Fatal if a topic that exists is not compacted; retriable if the cluster does not answer.
+    pub async fn open(
+        kafka: &dyn Kafka,
+        specs: Vec<LogSpec>,
+        client_id: &str,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
+        for spec in &specs {
+            ensure_compacted(kafka, spec).await?;
+        }
+        let topics: Vec<String> = specs.iter().map(|spec| spec.topic.name.clone()).collect();
+        let settings = ClientSettings::from([
+            ("client.id".to_owned(), client_id.to_owned()),
+            ("linger.ms".to_owned(), "0".to_owned()),
+        ]);
+        let producer = kafka.producer(&settings)?;
+        let mut reader = kafka.log_reader(&topics).await?;
+        let progress = Arc::new(Progress { ended: stop.clone(), ..Progress::default() });
+        let states: HashMap<String, Arc<dyn LogState>> =
+            specs.into_iter().map(|spec| (spec.topic.name, spec.state)).collect();
+        replay(reader.as_mut(), &states, &progress).await?;
+        tracker.spawn(tail(reader, states, progress.clone(), stop.clone()));
+        Ok(Self { producer, progress })
+    }
+
+    /// Writes a record and waits until it is durable and applied; where it stands.
+    ///
+    /// # Errors
+    /// Retriable if the cluster did not take it.
+    pub async fn append(&self, topic: &Arc<str>, key: &[u8], value: Option<&[u8]>) -> Result<(i32, i64)> {
+        let ack = self.producer.send(Outgoing::of_one(topic.clone(), Some(key), value)).await?;
+        let ends = ack.await?;
+        let targets: Vec<_> = ends
+            .iter()
+            .map(|(partition, offset)| (TopicPartition { topic: topic.clone(), partition: *partition }, offset + 1))
+            .collect();
+        self.progress.wait(&targets).await?;
+        ends.first().copied().ok_or_else(|| Error::fatal(format!("the broker gave no offset for a record of {topic}")))
+    }
+
+    /// Hands several records over in their order and waits until all are durable and applied.
+    ///
+    /// # Errors
+    /// Retriable if the cluster did not take them; some may have been taken.
+    pub async fn append_all(&self, topic: &Arc<str>, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
+        let mut batch = Outgoing::new(topic.clone());
+        for (key, value) in records {
+            let one = Outgoing::of_one(topic.clone(), Some(key), value.as_deref());
+            let start = batch.buffer.len();
+            batch.buffer.extend_from_slice(&one.buffer);
+            batch.records.extend(one.records.into_iter().map(|mut record| {
+                let shift = |range: std::ops::Range<usize>| range.start + start..range.end + start;
+                record.key = record.key.map(shift);
+                record.value = record.value.map(shift);
+                record
+            }));
+        }
+        let ends = self.producer.send(batch).await?.await?;
+        let targets: Vec<_> = ends
+            .iter()
+            .map(|(partition, offset)| (TopicPartition { topic: topic.clone(), partition: *partition }, offset + 1))
+            .collect();
+        self.progress.wait(&targets).await
+    }
+}
+
+async fn ensure_compacted(kafka: &dyn Kafka, spec: &LogSpec) -> Result<()> {
+    let mut topic = spec.topic.clone();
+    topic.configs.push(("cleanup.policy".to_owned(), "compact".to_owned()));
+    if kafka.partitions(&topic.name).await?.is_none() && kafka.create_topic(&topic).await? {
+        tracing::info!(topic = %topic.name, partitions = topic.partitions, "created compacted topic");
+        return Ok(());
+    }
+    match kafka.topic_config(&topic.name, "cleanup.policy").await {
+        Ok(Some(policy)) if policy != "compact" => Err(Error::config(format!(
+            "Topic '{}' supplied via the '{}' property is required to have 'cleanup.policy=compact' to guarantee \
+             consistency and durability of its content, but found the topic currently has 'cleanup.policy={policy}'. \
+             Continuing would likely result in eventually losing it. Change the topic's config, or name another topic.",
+            topic.name, spec.named_by
+        ))),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(topic = %topic.name, %error, "cannot check that the topic is compacted");
+            Ok(())
+        }
+    }
+}
+
+/// Reads until every partition's end of now has been applied.
+async fn replay(
+    reader: &mut dyn LogReader,
+    states: &HashMap<String, Arc<dyn LogState>>,
+    progress: &Progress,
+) -> Result<()> {
+    let ends = reader.end_offsets().await?;
+    // A partition whose tail was compacted or aborted away never shows its last offset; a quiet second then says
+    // that there is nothing left.
+    while !progress.reached(&ends) {
+        match tokio::time::timeout(Duration::from_secs(5), reader.next()).await {
+            Ok(Some(records)) => apply(&records, states, progress),
+            Ok(None) => return Err(Error::retriable("the log reader ended while reading the log")),
+            Err(_) => break,
+        }
+    }
+    let mut applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
+    for (at, end) in ends {
+        let next = applied.entry(at).or_insert(end);
+        *next = end.max(*next);
+    }
+    Ok(())
+}
+
+async fn tail(
+    mut reader: Box<dyn LogReader>,
+    states: HashMap<String, Arc<dyn LogState>>,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) {
+    loop {
+        // Both are cancel-safe.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            records = reader.next() => match records {
+                Some(records) => apply(&records, &states, &progress),
+                None => return,
+            },
+        }
+    }
+}
+
+fn apply(records: &[Incoming], states: &HashMap<String, Arc<dyn LogState>>, progress: &Progress) {
+    for record in records {
+        if let Some(state) = states.get(&*record.topic) {
+            state.apply(record);
+        }
+    }
+    let mut applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
+    for record in records {
+        let at = TopicPartition { topic: record.topic.clone(), partition: record.partition };
+        applied.insert(at, record.offset + 1);
+    }
+    drop(applied);
+    progress.moved.notify_waiters();
+}
