@@ -1,0 +1,107 @@
+//! `connect-offsets`: where each source partition of each connector stands.
+//!
+//! Key: the JSON array `["connector",{partition}]`; value: the offset object, or null to forget it. The key's bytes are
+//! what compaction compares, so the order of the partition's entries is the connector's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use towline_connectors::api::{OffsetReader, Position, Result};
+
+use super::json_of;
+use crate::kafka::Incoming;
+use crate::kafka::compacted_log::{CompactedLogs, LogState};
+
+#[derive(Default)]
+pub(super) struct OffsetLog(Mutex<HashMap<String, Vec<(Position, Position)>>>);
+
+impl LogState for OffsetLog {
+    fn apply(&self, record: &Incoming) {
+        let Some(key) = record.key.as_deref().and_then(|key| json_of(&record.topic, record.offset, key)) else {
+            return;
+        };
+        let (Some(connector), Some(partition)) =
+            (key.get(0).and_then(Value::as_str), key.get(1).and_then(|json| Position::from_json(json).ok()))
+        else {
+            tracing::warn!(topic = %record.topic, offset = record.offset, "key is not [connector, partition], skipped");
+            return;
+        };
+        let offset = record
+            .value
+            .as_deref()
+            .and_then(|bytes| json_of(&record.topic, record.offset, bytes))
+            .and_then(|json| Position::from_json(&json).ok());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(connector.to_owned()).or_default();
+        known.retain(|(p, _)| *p != partition);
+        if let Some(offset) = offset {
+            known.push((partition, offset));
+        }
+    }
+}
+
+/// Reads and writes source offsets.
+pub struct OffsetStore {
+    log: Arc<OffsetLog>,
+    logs: Arc<CompactedLogs>,
+    topic: Arc<str>,
+}
+
+impl std::fmt::Debug for OffsetStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OffsetStore").field(&self.topic).finish()
+    }
+}
+
+impl OffsetStore {
+    pub(super) fn new(log: Arc<OffsetLog>, logs: Arc<CompactedLogs>, topic: Arc<str>) -> Self {
+        Self { log, logs, topic }
+    }
+
+    /// All offsets of a connector.
+    pub fn of_connector(&self, connector: &str) -> Vec<(Position, Position)> {
+        self.log.0.lock().unwrap_or_else(PoisonError::into_inner).get(connector).cloned().unwrap_or_default()
+    }
+
+    /// Writes offsets, durably; `None` forgets one.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take them.
+    pub async fn put(&self, connector: &str, offsets: &[(Position, Option<Position>)]) -> Result<()> {
+        let records: Vec<_> = offsets
+            .iter()
+            .map(|(partition, offset)| {
+                // A partition that is known under another order of entries keeps its key.
+                let known = self.of_connector(connector).into_iter().find(|(p, _)| p == partition);
+                let partition = known.map_or_else(|| partition.to_json(), |(p, _)| p.to_json());
+                let key = Value::Array(vec![Value::from(connector), partition]).to_string().into_bytes();
+                (key, offset.as_ref().map(|offset| offset.to_json().to_string().into_bytes()))
+            })
+            .collect();
+        if records.is_empty() { Ok(()) } else { self.logs.append_all(&self.topic, &records).await }
+    }
+
+    /// The offsets of one connector, as its tasks read them.
+    pub fn reader(self: &Arc<Self>, connector: &str) -> Arc<dyn OffsetReader> {
+        Arc::new(ConnectorOffsets { store: self.clone(), connector: Arc::from(connector) })
+    }
+}
+
+#[derive(Debug)]
+struct ConnectorOffsets {
+    store: Arc<OffsetStore>,
+    connector: Arc<str>,
+}
+
+#[async_trait]
+impl OffsetReader for ConnectorOffsets {
+    async fn offsets(&self, partitions: &[Position]) -> Result<Vec<Option<Position>>> {
+        let known = self.store.of_connector(&self.connector);
+        Ok(partitions
+            .iter()
+            .map(|wanted| known.iter().find(|(partition, _)| partition == wanted).map(|(_, offset)| offset.clone()))
+            .collect())
+    }
+}

@@ -1,0 +1,219 @@
+//! `connect-status`: the state of each connector and task, and which topics a connector has used (KIP-558).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use towline_connectors::api::Result;
+
+use super::json_of;
+use crate::kafka::Incoming;
+use crate::kafka::compacted_log::{CompactedLogs, LogState};
+
+/// The state of a connector or task, in Connect's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not running anywhere now.
+    Unassigned,
+    /// Runs.
+    Running,
+    /// Keeps everything open but moves nothing.
+    Paused,
+    /// Ended with an error.
+    Failed,
+    /// Has no tasks, at the user's wish.
+    Stopped,
+    /// Is being started again.
+    Restarting,
+}
+
+impl State {
+    /// The word on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unassigned => "UNASSIGNED",
+            Self::Running => "RUNNING",
+            Self::Paused => "PAUSED",
+            Self::Failed => "FAILED",
+            Self::Stopped => "STOPPED",
+            Self::Restarting => "RESTARTING",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Unassigned, Self::Running, Self::Paused, Self::Failed, Self::Stopped, Self::Restarting]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// How one connector or task fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// The error with its causes, if it FAILED.
+    pub trace: Option<String>,
+    /// The worker that said so.
+    pub worker_id: String,
+}
+
+/// A topic that a connector has used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicUse {
+    /// The topic.
+    pub topic: String,
+    /// The task that used it first.
+    pub task: usize,
+}
+
+#[derive(Default)]
+struct Content {
+    connectors: BTreeMap<String, Status>,
+    tasks: BTreeMap<(String, usize), Status>,
+    topics: BTreeMap<(String, String), ()>,
+}
+
+#[derive(Default)]
+pub(super) struct StatusLog(Mutex<Content>);
+
+impl LogState for StatusLog {
+    fn apply(&self, record: &Incoming) {
+        let Some(key) = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else { return };
+        let value = record.value.as_deref().and_then(|bytes| json_of(&record.topic, record.offset, bytes));
+        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = key.strip_prefix("status-topic-") {
+            if let Some((topic, connector)) = rest.rsplit_once(":connector-") {
+                let entry = (connector.to_owned(), topic.to_owned());
+                if value.is_some() { content.topics.insert(entry, ()) } else { content.topics.remove(&entry) };
+            }
+        } else if let Some(connector) = key.strip_prefix("status-connector-") {
+            match value.as_ref().and_then(parse_status) {
+                Some(status) => content.connectors.insert(connector.to_owned(), status),
+                None => content.connectors.remove(connector),
+            };
+        } else if let Some((connector, task)) = key.strip_prefix("status-task-").and_then(|id| id.rsplit_once('-'))
+            && let Ok(task) = task.parse()
+        {
+            let id = (connector.to_owned(), task);
+            match value.as_ref().and_then(parse_status) {
+                Some(status) => content.tasks.insert(id, status),
+                None => content.tasks.remove(&id),
+            };
+        }
+    }
+}
+
+fn parse_status(value: &Value) -> Option<Status> {
+    Some(Status {
+        state: State::parse(value.get("state")?.as_str()?)?,
+        trace: value.get("trace").and_then(Value::as_str).map(str::to_owned),
+        worker_id: value.get("worker_id").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    })
+}
+
+/// Reads and writes statuses.
+pub struct StatusStore {
+    log: Arc<StatusLog>,
+    logs: Arc<CompactedLogs>,
+    topic: Arc<str>,
+}
+
+impl std::fmt::Debug for StatusStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("StatusStore").field(&self.topic).finish()
+    }
+}
+
+impl StatusStore {
+    pub(super) fn new(log: Arc<StatusLog>, logs: Arc<CompactedLogs>, topic: Arc<str>) -> Self {
+        Self { log, logs, topic }
+    }
+
+    fn read<T>(&self, of: impl FnOnce(&Content) -> T) -> T {
+        of(&self.log.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The status of a connector.
+    pub fn connector(&self, name: &str) -> Option<Status> {
+        self.read(|content| content.connectors.get(name).cloned())
+    }
+
+    /// The statuses of a connector's tasks, by number.
+    pub fn tasks(&self, name: &str) -> Vec<(usize, Status)> {
+        self.read(|content| {
+            let of_connector = content.tasks.iter().filter(|((connector, _), _)| connector == name);
+            of_connector.map(|((_, task), status)| (*task, status.clone())).collect()
+        })
+    }
+
+    /// The topics that a connector has used.
+    pub fn topics(&self, name: &str) -> Vec<String> {
+        self.read(|content| {
+            content.topics.keys().filter(|(connector, _)| connector == name).map(|(_, topic)| topic.clone()).collect()
+        })
+    }
+
+    async fn put(&self, key: String, value: Option<Value>) -> Result<()> {
+        let value = value.map(|value| value.to_string().into_bytes());
+        self.logs.append(&self.topic, key.as_bytes(), value.as_deref()).await.map(|_| ())
+    }
+
+    /// Writes the status of a connector; `None` deletes it.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn put_connector(&self, name: &str, status: Option<&Status>) -> Result<()> {
+        self.put(format!("status-connector-{name}"), status.map(status_json)).await
+    }
+
+    /// Writes the status of a task; `None` deletes it.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn put_task(&self, name: &str, task: usize, status: Option<&Status>) -> Result<()> {
+        self.put(format!("status-task-{name}-{task}"), status.map(status_json)).await
+    }
+
+    /// Notes that a task uses a topic, once.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn put_topic(&self, name: &str, used: &TopicUse, now_ms: i64) -> Result<()> {
+        let key = (name.to_owned(), used.topic.clone());
+        if self.read(|content| content.topics.contains_key(&key)) {
+            return Ok(());
+        }
+        let value = json!({"topic": {
+            "name": used.topic, "connector": name, "task": used.task, "discoverTimestamp": now_ms
+        }});
+        self.put(format!("status-topic-{}:connector-{name}", used.topic), Some(value)).await
+    }
+
+    /// Forgets the topics that a connector has used.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn reset_topics(&self, name: &str) -> Result<()> {
+        for topic in self.topics(name) {
+            self.put(format!("status-topic-{topic}:connector-{name}"), None).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all that is known of a connector.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        for (task, _) in self.tasks(name) {
+            self.put_task(name, task, None).await?;
+        }
+        self.reset_topics(name).await?;
+        self.put_connector(name, None).await
+    }
+}
+
+fn status_json(status: &Status) -> Value {
+    json!({"state": status.state.name(), "trace": status.trace, "worker_id": status.worker_id, "generation": 1})
+}
