@@ -1,1 +1,3 @@
-//! Placeholder crate map.
+//! Temporary.
+pub mod compat;
+pub mod schema;

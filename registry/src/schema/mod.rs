@@ -1,0 +1,3 @@
+//! Schemas of every type that the registry knows.
+
+pub mod avro;
