@@ -80,9 +80,7 @@ pub enum Error {
     #[error("{0}")]
     NotPermitted(String),
     /// 42206.
-    #[error(
-        "One or more references exist to the schema {{magic=1,keytype=SCHEMA,subject={0},version={1}}}."
-    )]
+    #[error("One or more references exist to the schema {{magic=1,keytype=SCHEMA,subject={0},version={1}}}.")]
     ReferenceExists(String, i32),
     /// 42207.
     #[error("Schema already registered with id {existing} instead of input id {requested}")]

@@ -7,10 +7,10 @@
 //! - [`http`]: the REST server; [`client`]: the only way a converter reaches any registry
 //! - [`wire`]: the header in front of serialized values; [`memory`]: a log for tests
 
-// pub mod client;
+pub mod client;
 pub mod compat;
 mod error;
-// pub mod http;
+pub mod http;
 mod log;
 pub mod memory;
 pub mod record;

@@ -79,7 +79,8 @@ impl Key {
         let scope = || Subject::parse(text("subject").unwrap_or_default());
         match text("keytype").ok_or(RecordError::MissingMember("keytype"))? {
             "SCHEMA" => {
-                let version = key.get("version").and_then(Value::as_i64).and_then(|version| i32::try_from(version).ok());
+                let version =
+                    key.get("version").and_then(Value::as_i64).and_then(|version| i32::try_from(version).ok());
                 Ok(Key::Schema(subject()?, version.ok_or(RecordError::MissingMember("version"))?))
             }
             "CONFIG" => Ok(Key::Config(scope())),
@@ -87,9 +88,7 @@ impl Key {
             "NOOP" => Ok(Key::Noop),
             "DELETE_SUBJECT" => Ok(Key::DeleteSubject(subject()?)),
             "CLEAR_SUBJECT" => Ok(Key::ClearSubject(scope())),
-            "CONTEXT" => {
-                Ok(Key::Context(text("context").ok_or(RecordError::MissingMember("context"))?.to_owned()))
-            }
+            "CONTEXT" => Ok(Key::Context(text("context").ok_or(RecordError::MissingMember("context"))?.to_owned())),
             other => Err(RecordError::UnknownKeyType(other.to_owned())),
         }
     }

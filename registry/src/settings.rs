@@ -34,14 +34,8 @@ const MEMBERS: [&str; 13] = [
 ];
 
 /// Members that a subject's record inherits from the global one when it does not set them.
-const INHERITED: [&str; 6] = [
-    "normalize",
-    "validateFields",
-    "validateNewSchemas",
-    "validateRules",
-    "compatibilityPolicy",
-    "compatibilityGroup",
-];
+const INHERITED: [&str; 6] =
+    ["normalize", "validateFields", "validateNewSchemas", "validateRules", "compatibilityPolicy", "compatibilityGroup"];
 
 /// The config of a scope: only what was set, checked when it was set.
 #[derive(Debug, Clone, PartialEq, Default)]

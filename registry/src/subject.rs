@@ -23,10 +23,10 @@ pub struct Subject {
 impl Subject {
     /// Reads a subject as written in a path or record.
     pub fn parse(written: &str) -> Subject {
-        if let Some((context, name)) = written.strip_prefix(':').and_then(|rest| rest.split_once(':')) {
-            if context.starts_with('.') {
-                return Subject { context: context.to_owned(), name: name.to_owned() };
-            }
+        if let Some((context, name)) = written.strip_prefix(':').and_then(|rest| rest.split_once(':'))
+            && context.starts_with('.')
+        {
+            return Subject { context: context.to_owned(), name: name.to_owned() };
         }
         Subject { context: DEFAULT_CONTEXT.to_owned(), name: written.to_owned() }
     }

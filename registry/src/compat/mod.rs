@@ -137,11 +137,8 @@ pub fn check<S>(
         if level.is_full() {
             messages = reads(&old.schema, new, Role::Old);
         }
-        let mut last = if level.is_forward() {
-            reads(&old.schema, new, Role::Old)
-        } else {
-            reads(new, &old.schema, Role::New)
-        };
+        let mut last =
+            if level.is_forward() { reads(&old.schema, new, Role::Old) } else { reads(new, &old.schema, Role::New) };
         if !last.is_empty() {
             last.push(format!("{{oldSchemaVersion: {}}}", old.version));
             last.push(shown_schema(&old.text));
@@ -179,8 +176,10 @@ mod tests {
     }
 
     fn earlier(schemas: &[i32]) -> Vec<Earlier<i32>> {
-        let mut all: Vec<_> =
-            (1..).zip(schemas).map(|(version, schema)| Earlier { version, text: "t".into(), schema: *schema }).collect();
+        let mut all: Vec<_> = (1..)
+            .zip(schemas)
+            .map(|(version, schema)| Earlier { version, text: "t".into(), schema: *schema })
+            .collect();
         all.reverse();
         all
     }

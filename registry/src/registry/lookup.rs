@@ -58,7 +58,11 @@ impl Registry {
             return Ok(found);
         }
         let known = state.latest(subject, deleted).is_some();
-        Err(if known { Error::VersionNotFound(version.as_number()) } else { Error::SubjectNotFound(subject.to_string()) })
+        Err(if known {
+            Error::VersionNotFound(version.as_number())
+        } else {
+            Error::SubjectNotFound(subject.to_string())
+        })
     }
 
     /// The version of a subject that holds this schema.
@@ -70,8 +74,8 @@ impl Registry {
         deleted: bool,
     ) -> Result<Arc<StoredSchema>, Error> {
         let state = self.state();
-        let normalize = normalize
-            || state.effective_config(subject).and_then(|config| config.flag("normalize")).unwrap_or(false);
+        let normalize =
+            normalize || state.effective_config(subject).and_then(|config| config.flag("normalize")).unwrap_or(false);
         let reading = Reading { strictness: Strictness::Stored, normalize, deleted_references: true };
         let known: Vec<Subject> =
             elsewhere(&state, subject).filter(|subject| state.latest(subject, deleted).is_some()).collect();

@@ -28,7 +28,7 @@ use crate::subject::Subject;
 
 pub use lookup::Version;
 pub use prepare::SchemaRequest;
-pub use register::{Registered, RegisterFlags};
+pub use register::{RegisterFlags, Registered};
 
 /// Which generation of the original the answers look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

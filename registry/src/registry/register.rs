@@ -326,12 +326,7 @@ pub(super) fn look_up(
     deleted: bool,
 ) -> Option<Arc<StoredSchema>> {
     let candidates: Vec<_> = state.versions(subject).rev().filter(|schema| deleted || !schema.deleted).collect();
-    let exact = Guid::of(
-        &prepared.text,
-        &prepared.references,
-        request.metadata.as_ref(),
-        request.rule_set.as_ref(),
-    );
+    let exact = Guid::of(&prepared.text, &prepared.references, request.metadata.as_ref(), request.rule_set.as_ref());
     let found = candidates.iter().find(|stored| stored.guid == exact).or_else(|| {
         candidates.iter().find(|stored| {
             let same_metadata =

@@ -14,12 +14,7 @@ pub struct Guid(pub [u8; 16]);
 
 impl Guid {
     /// Hashes a canonical text and what accompanies it. Neither type nor subject take part.
-    pub fn of(
-        text: &str,
-        references: &[Reference],
-        metadata: Option<&Metadata>,
-        rule_set: Option<&RuleSet>,
-    ) -> Guid {
+    pub fn of(text: &str, references: &[Reference], metadata: Option<&Metadata>, rule_set: Option<&RuleSet>) -> Guid {
         let mut hash = Md5::new();
         hash.update(text);
         for reference in references {
@@ -105,9 +100,14 @@ impl FromStr for Guid {
     type Err = NotAGuid;
 
     fn from_str(text: &str) -> Result<Guid, NotAGuid> {
-        let digits: Vec<u8> =
-            text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>().ok_or(NotAGuid)?;
-        let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+        let digits: Vec<u8> = text
+            .chars()
+            .filter(|c| *c != '-')
+            .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+            .collect::<Option<_>>()
+            .ok_or(NotAGuid)?;
+        let bytes: Vec<u8> =
+            digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
         if digits.len() != 32 {
             return Err(NotAGuid);
         }

@@ -56,12 +56,10 @@ pub(super) fn typed(schema: &Schema, id: NodeId, value: &Value) -> Value {
         (Kind::Map(values), Value::Object(map)) => {
             sorted_object(map.iter().map(|(key, item)| (key.clone(), typed(schema, *values, item))))
         }
-        (Kind::Record(record), Value::Object(map)) => {
-            sorted_object(map.iter().map(|(key, item)| {
-                let typed = record.field(key).map(|(_, field)| typed(schema, field.schema, item));
-                (key.clone(), typed.unwrap_or_else(|| item.clone()))
-            }))
-        }
+        (Kind::Record(record), Value::Object(map)) => sorted_object(map.iter().map(|(key, item)| {
+            let typed = record.field(key).map(|(_, field)| typed(schema, field.schema, item));
+            (key.clone(), typed.unwrap_or_else(|| item.clone()))
+        })),
         (_, value) => value.clone(),
     }
 }

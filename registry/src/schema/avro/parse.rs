@@ -179,8 +179,7 @@ impl Parser {
     }
 
     fn object(&mut self, object: &Object, json: &Value, enclosing: Option<&str>) -> Result<NodeId, ParseError> {
-        let name = text(object, "type")
-            .ok_or_else(|| ParseError::new(format!("No type: {}", to_java_json(json))))?;
+        let name = text(object, "type").ok_or_else(|| ParseError::new(format!("No type: {}", to_java_json(json))))?;
         if let Some(kind) = Kind::primitive(name) {
             return self.add(kind, properties(object, &TYPE_MEMBERS));
         }
@@ -280,12 +279,13 @@ impl Parser {
                 Some("ascending") => Order::Ascending,
                 Some("descending") => Order::Descending,
                 Some("ignore") => Order::Ignore,
-                _ => return Err(ParseError::new(format!("Invalid sort order of field {name}: {}", to_java_json(order)))),
+                _ => {
+                    return Err(ParseError::new(format!("Invalid sort order of field {name}: {}", to_java_json(order))));
+                }
             },
         };
         let mut default = object.get("default").cloned();
-        if let (Some(Value::String(number)), Kind::Float | Kind::Double) =
-            (&default, &self.nodes[schema.index()].kind)
+        if let (Some(Value::String(number)), Kind::Float | Kind::Double) = (&default, &self.nodes[schema.index()].kind)
         {
             default = number.trim().parse::<f64>().ok().map(Value::from).filter(Value::is_number).or(default);
         }

@@ -21,11 +21,11 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn node(&mut self, id: NodeId, enclosing: Option<&'a str>) {
         let node = self.schema.node(id);
-        if let Some(named) = node.named() {
-            if !self.known.insert(named.name.full()) {
-                write_string(&mut self.out, &named.name.relative_to(enclosing));
-                return;
-            }
+        if let Some(named) = node.named()
+            && !self.known.insert(named.name.full())
+        {
+            write_string(&mut self.out, &named.name.relative_to(enclosing));
+            return;
         }
         match &node.kind {
             Kind::Union(branches) => {
