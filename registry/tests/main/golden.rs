@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use towline_registry::compat::{Earlier, Level, avro::incompatibilities, check};
+use towline_registry::schema::Guid;
 use towline_registry::schema::avro::{Schema, Strictness};
 
 fn lines(text: &str) -> impl Iterator<Item = Value> {
@@ -19,12 +20,14 @@ fn type_of(schema: &Value) -> Schema {
 
 #[test]
 fn canonical_and_normalized_texts_are_those_of_java() {
-    for case in lines(include_str!("data/avro-canonical.jsonl")) {
+    for case in lines(include_str!("../data/avro-canonical.jsonl")) {
         let strictness = if case["in"]["validate"] == true { Strictness::New } else { Strictness::Stored };
         let parsed = Schema::parse_with(&text_of(&case["in"]["schema"]), &[], strictness);
         let out = &case["out"];
         match (parsed, out.get("error")) {
             (Ok(schema), None) => {
+                let guid = Guid::of(&schema.canonical(), &[], None, None);
+                assert_eq!(guid.to_string(), out["guid"].as_str().unwrap(), "{case}");
                 assert_eq!(schema.canonical(), out["canonical"].as_str().unwrap(), "{case}");
                 assert_eq!(schema.normalized().unwrap().canonical(), out["normalized"].as_str().unwrap(), "{case}");
             }
@@ -40,7 +43,7 @@ fn canonical_and_normalized_texts_are_those_of_java() {
 #[test]
 fn compatibility_messages_are_those_of_java() {
     let mut failures = Vec::new();
-    for case in lines(include_str!("data/avro-compatibility.jsonl")) {
+    for case in lines(include_str!("../data/avro-compatibility.jsonl")) {
         let level: Level = case["in"]["level"].as_str().unwrap().parse().unwrap();
         let new = type_of(&case["in"]["new"]);
         let mut earlier: Vec<Earlier<Schema>> = (1..)

@@ -280,7 +280,10 @@ impl Parser {
                 Some("descending") => Order::Descending,
                 Some("ignore") => Order::Ignore,
                 _ => {
-                    return Err(ParseError::new(format!("Invalid sort order of field {name}: {}", to_java_json(order))));
+                    return Err(ParseError::new(format!(
+                        "Invalid sort order of field {name}: {}",
+                        to_java_json(order)
+                    )));
                 }
             },
         };
