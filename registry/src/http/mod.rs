@@ -1,7 +1,7 @@
 //! The REST server. One fallback handler decodes the path itself, because subjects may hold `%2F`
 //! and contexts and aliases rewrite paths before they are routed.
 //!
-//! Resources are plain functions from [`exchange::Exchange`] to [`exchange::Answer`]; they know
+//! Resources are plain functions from `Exchange` to `Answer`; they know
 //! neither axum nor the log.
 
 mod compatibility;
