@@ -9,6 +9,7 @@ mod tolerance;
 mod topics;
 
 pub use chain::Chain;
+pub use sink::group_of;
 pub use topics::TopicRules;
 
 use std::sync::Arc;

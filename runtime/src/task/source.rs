@@ -334,7 +334,7 @@ async fn convert_record(
 
 /// Asks the registry for what a converter missed, for as long as it is only away.
 pub(super) async fn resolve(context: &TaskContext, converter: &mut dyn Converter, failure: Failure) -> Result<()> {
-    let mut miss = match failure {
+    let miss = match failure {
         Failure::Record(error) => return Err(error),
         Failure::Miss(miss) => miss,
     };
@@ -358,6 +358,5 @@ pub(super) async fn resolve(context: &TaskContext, converter: &mut dyn Converter
             }
             Err(error) => return Err(error),
         }
-        miss = miss.clone();
     }
 }
