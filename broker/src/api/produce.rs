@@ -1,0 +1,87 @@
+//! Produce (0): appends at once, answers when the records are as durable as `acks` asks.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader};
+
+use super::{Answer, Context, Unreadable, decode, encode, text};
+use crate::handle::{Acks, AppendError, PendingAppend};
+use crate::wire::guard::GuardedBuf;
+
+type Appends = Vec<(TopicProduceData, Vec<(i32, Result<PendingAppend, AppendError>)>)>;
+
+pub(super) fn answer(context: &Context, header: RequestHeader, body: GuardedBuf) -> Result<Option<Answer>, Unreadable> {
+    let request: ProduceRequest = decode(body, header.request_api_version)?;
+    let acks = match request.acks {
+        0 => Ok(Acks::None),
+        1 => Ok(Acks::Leader),
+        -1 => Ok(Acks::All),
+        _ => Err(ResponseError::InvalidRequiredAcks),
+    };
+    let mut failed = false;
+    let mut appends: Appends = Vec::with_capacity(request.topic_data.len());
+    for mut topic in request.topic_data {
+        let partitions = std::mem::take(&mut topic.partition_data);
+        let found = context.cluster().topic(&topic.name.0).ok_or(ResponseError::UnknownTopicOrPartition);
+        let append = |data: PartitionProduceData| -> Result<PendingAppend, AppendError> {
+            let acks = acks?;
+            if context.handle.is_stopping() {
+                return Err(ResponseError::NotLeaderOrFollower.into());
+            }
+            let records = data.records.filter(|r| !r.is_empty()).ok_or(ResponseError::InvalidRecord)?;
+            let zstd = records.len() > 22 && records[22] & 7 == 4;
+            if zstd && header.request_api_version < 7 {
+                return Err(ResponseError::UnsupportedCompressionType.into());
+            }
+            context.handle.append_to(found.as_ref().map_err(|e| *e)?, data.index, records, acks)
+        };
+        let results: Vec<_> = partitions.into_iter().map(|data| (data.index, append(data))).collect();
+        failed |= results.iter().any(|(_, result)| result.is_err());
+        appends.push((topic, results));
+    }
+    if request.acks == 0 {
+        // Nobody reads an answer; closing is the only way to make the client refresh its metadata.
+        return if failed { Err("a produce with acks=0 failed".to_owned()) } else { Ok(None) };
+    }
+    Ok(Some(Answer::Later(Box::pin(async move {
+        let response = respond(appends).await;
+        encode(&header, ApiKey::Produce, &response).ok()
+    }))))
+}
+
+async fn respond(appends: Appends) -> ProduceResponse {
+    let mut response = ProduceResponse::default();
+    for (topic, partitions) in appends {
+        let mut answered = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
+        for (index, append) in partitions {
+            let outcome = match append {
+                Ok(pending) => pending.done().await.map_err(AppendError::from),
+                Err(refused) => Err(refused),
+            };
+            let base = PartitionProduceResponse::default().with_index(index);
+            answered.partition_responses.push(match outcome {
+                Ok(stored) => base
+                    .with_base_offset(stored.base_offset)
+                    .with_log_append_time_ms(stored.log_append_time)
+                    .with_log_start_offset(stored.log_start),
+                Err(refused) => refuse(base, &refused),
+            });
+        }
+        response.responses.push(answered);
+    }
+    response
+}
+
+fn refuse(base: PartitionProduceResponse, refused: &AppendError) -> PartitionProduceResponse {
+    let record = |(index, reason): &(i32, &'static str)| {
+        BatchIndexAndErrorMessage::default().with_batch_index(*index).with_batch_index_error_message(Some(text(*reason)))
+    };
+    let message = refused.records.first().map(|(_, reason)| text(*reason));
+    base.with_error_code(refused.error.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_record_errors(refused.records.iter().map(record).collect())
+        .with_error_message(message)
+}

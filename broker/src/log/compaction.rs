@@ -1,0 +1,290 @@
+//! Compaction: of each key only the latest record stays; tombstones go after `delete.retention.ms`.
+//!
+//! Sealed segments are copied without what is superseded, into `.cleaned`, renamed to `.swap` once durable, then
+//! put in place of the originals. Offsets never change. The last batch of a group always stays, emptied if need
+//! be, so that the swapped file tells which originals it replaces.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::fs::{Fs, LogFile};
+use super::partition::{Health, Log, Partition};
+use super::segment::{Scanner, Segment, segment_path};
+use crate::config::TopicConfig;
+use crate::wire::batch::{BatchHeader, verify};
+use crate::wire::records::{self, Record};
+
+/// Keys that one round can hold (about 32 bytes each).
+const MAX_KEYS: usize = 4 << 20;
+
+#[derive(Debug)]
+struct Source {
+    base: i64,
+    size: u64,
+    file: Arc<dyn LogFile>,
+}
+
+/// What a round works on, taken under the lock.
+#[derive(Debug)]
+struct Plan {
+    sources: Vec<Source>,
+    first_dirty: i64,
+    end: i64,
+    changes: u64,
+    config: Arc<TopicConfig>,
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+}
+
+/// 128-bit hash of a key -> offset of its latest record. The hash is keyed anew in each round.
+#[derive(Debug, Default)]
+struct Latest {
+    hashers: (RandomState, RandomState),
+    offsets: HashMap<(u64, u64), i64>,
+}
+
+impl Latest {
+    fn hash(&self, key: &[u8]) -> (u64, u64) {
+        (self.hashers.0.hash_one(key), self.hashers.1.hash_one(key))
+    }
+    fn note(&mut self, key: &[u8], offset: i64) {
+        let hash = self.hash(key);
+        self.offsets.insert(hash, offset);
+    }
+    fn is_superseded(&self, key: &[u8], offset: i64) -> bool {
+        self.offsets.get(&self.hash(key)).is_some_and(|latest| *latest > offset)
+    }
+}
+
+impl Log {
+    fn plan(&mut self, now: i64) -> io::Result<Option<Plan>> {
+        let config = self.config.clone();
+        if !config.compact || self.health != Health::Good || self.segments.len() < 2 {
+            return Ok(None);
+        }
+        let (fs, dir, interval) = (self.fs.clone(), self.dir.clone(), self.interval());
+        let sealed = self.segments.len() - 1;
+        let (mut clean, mut dirty, mut end, mut oldest) = (0u64, 0u64, self.segments[0].base, None);
+        let mut count = 0;
+        for i in 0..sealed {
+            let next = self.segments[i + 1].base;
+            let segment = &mut self.segments[i];
+            if next <= self.first_dirty {
+                clean += segment.size;
+            } else {
+                let largest = segment.largest(fs.as_ref(), &dir, interval)?.map_or(0, |(time, _)| time);
+                if config.min_compaction_lag_ms > 0 && now.saturating_sub(largest) < config.min_compaction_lag_ms {
+                    break;
+                }
+                oldest = oldest.or(Some(segment.first_timestamp.unwrap_or(largest)));
+                dirty += segment.size;
+            }
+            end = next;
+            count = i + 1;
+        }
+        let ratio = dirty as f64 / ((clean + dirty).max(1)) as f64;
+        let overdue = oldest.is_some_and(|t| now.saturating_sub(t) > config.max_compaction_lag_ms);
+        if dirty == 0 || !(ratio > config.min_cleanable_dirty_ratio || overdue) {
+            return Ok(None);
+        }
+        let sources = self.segments[..count]
+            .iter_mut()
+            .map(|s| Ok(Source { base: s.base, size: s.size, file: s.file(fs.as_ref(), &dir, false)? }))
+            .collect::<io::Result<Vec<_>>>()?;
+        let (first_dirty, changes) = (self.first_dirty, self.changes);
+        Ok(Some(Plan { sources, first_dirty, end, changes, config, fs, dir }))
+    }
+}
+
+impl Partition {
+    /// Compacts if enough is dirty; answers the bytes saved. Runs without the lock but for plan and swap.
+    pub(crate) fn compact(&self, now: i64) -> io::Result<Option<u64>> {
+        let Some(plan) = self.log().plan(now)? else { return Ok(None) };
+        let mut latest = Latest::default();
+        let end = plan.collect_keys(&mut latest)?;
+        let mut saved = 0;
+        for group in plan.groups(end) {
+            let Some(cleaned) = self.clean_group(&plan, group, end, &latest, now)? else { continue };
+            let before: u64 = group.iter().map(|s| s.size).sum();
+            saved += before.saturating_sub(cleaned.size);
+            if !self.swap(&plan, group, cleaned)? {
+                return Ok(Some(saved));
+            }
+        }
+        let mut log = self.log();
+        log.first_dirty = log.first_dirty.max(end);
+        Ok(Some(saved))
+    }
+
+    fn clean_group(&self, plan: &Plan, group: &[Source], end: i64, latest: &Latest, now: i64) -> io::Result<Option<Segment>> {
+        let path = segment_path(&plan.dir, group[0].base, "log.cleaned");
+        let _ = plan.fs.remove(&path);
+        let out = plan.fs.open(&path, true)?;
+        let mut segment = Segment::empty(group[0].base);
+        let mut held: Option<(BatchHeader, Bytes)> = None;
+        for source in group {
+            let mut scanner = Scanner::new(source.file.clone(), 0, source.size);
+            while let Some((position, header)) = scanner.next()? {
+                // A dropped last batch stays as an empty one, so the last of all is held back.
+                if let Some((header, bytes)) = held.take()
+                    && (header.record_count > 0 || self.needs(&header))
+                {
+                    out.append([&bytes, &[]])?;
+                    segment.note(&header, plan.config.index_interval_bytes);
+                }
+                let bytes = scanner.batch(position, &header)?;
+                held = Some(clean_batch(&header, bytes, plan, end, latest, now)?);
+            }
+        }
+        if let Some((header, bytes)) = held {
+            out.append([&bytes, &[]])?;
+            segment.note(&header, plan.config.index_interval_bytes);
+        }
+        out.sync()?;
+        segment.synced = segment.size;
+        Ok((segment.size > 0).then_some(segment))
+    }
+
+    fn needs(&self, header: &BatchHeader) -> bool {
+        header.is_control() || (header.has_producer() && self.log().producers.is_last_of(header.producer_id, header.last_offset()))
+    }
+
+    /// Puts a cleaned segment in place; false if the log changed meanwhile and the work is void.
+    fn swap(&self, plan: &Plan, group: &[Source], mut cleaned: Segment) -> io::Result<bool> {
+        let mut log = self.log();
+        let path = |suffix| segment_path(&plan.dir, cleaned.base, suffix);
+        let at = log.segments.iter().position(|s| s.base == cleaned.base);
+        let same = |log: &Log, at: usize| {
+            log.segments[at..].iter().zip(group).filter(|(s, g)| s.base == g.base && s.size == g.size).count() == group.len()
+        };
+        let Some(at) = at.filter(|at| log.changes == plan.changes && log.health == Health::Good && same(&log, *at)) else {
+            plan.fs.remove(&path("log.cleaned"))?;
+            return Ok(false);
+        };
+        plan.fs.rename(&path("log.cleaned"), &path("log.swap"))?;
+        plan.fs.sync_dir(&plan.dir)?;
+        finish_swap(plan.fs.as_ref(), &plan.dir, cleaned.base)?;
+        cleaned.write_index(plan.fs.as_ref(), &plan.dir)?;
+        log.segments.splice(at..at + group.len(), [cleaned]);
+        Ok(true)
+    }
+}
+
+impl Plan {
+    /// Fills the map from the dirty part; answers up to which offset it is complete.
+    fn collect_keys(&self, latest: &mut Latest) -> io::Result<i64> {
+        for source in self.sources.iter() {
+            let mut scanner = Scanner::new(source.file.clone(), 0, source.size);
+            while let Some((position, header)) = scanner.next()? {
+                if header.last_offset() < self.first_dirty || header.is_control() {
+                    continue;
+                }
+                if latest.offsets.len() + header.record_count as usize > MAX_KEYS && !latest.offsets.is_empty() {
+                    return Ok(header.base_offset);
+                }
+                let bytes = scanner.batch(position, &header)?;
+                for record in unpacked(&header, &bytes)?.records() {
+                    let record = record.map_err(io::Error::other)?;
+                    if let Some(key) = record.key {
+                        latest.note(key, record.offset);
+                    }
+                }
+            }
+        }
+        Ok(self.end)
+    }
+
+    /// Neighbouring segments that together fit into one.
+    fn groups(&self, end: i64) -> Vec<&[Source]> {
+        let mut groups = Vec::new();
+        let mut rest = &self.sources[..self.sources.partition_point(|s| s.base < end)];
+        while let Some(first) = rest.first() {
+            let mut size = 0;
+            let fits = |s: &&Source| {
+                size += s.size;
+                size <= self.config.segment_bytes && s.base - first.base < i64::from(i32::MAX) / 2
+            };
+            let (group, tail) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            groups.push(group);
+            rest = tail;
+        }
+        groups
+    }
+}
+
+fn unpacked<'a>(header: &BatchHeader, bytes: &'a [u8]) -> io::Result<records::Unpacked<'a>> {
+    verify(bytes, header).and_then(|()| records::decode(header, bytes)).map_err(io::Error::other)
+}
+
+/// The batch without what is superseded: untouched if all stays, with no records if nothing does.
+fn clean_batch(
+    header: &BatchHeader,
+    bytes: Vec<u8>,
+    plan: &Plan,
+    end: i64,
+    latest: &Latest,
+    now: i64,
+) -> io::Result<(BatchHeader, Bytes)> {
+    if header.is_control() || header.record_count == 0 {
+        return Ok((*header, Bytes::from(bytes)));
+    }
+    let unpacked = unpacked(header, &bytes)?;
+    let horizon = header.delete_horizon();
+    let mut kept: Vec<Record<'_>> = Vec::new();
+    let mut tombstones = false;
+    for record in unpacked.records() {
+        let record = record.map_err(io::Error::other)?;
+        let stays = record.offset >= end
+            || record.key.is_some_and(|key| {
+                !latest.is_superseded(key, record.offset)
+                    && (record.value.is_some() || horizon.is_none_or(|horizon| now < horizon))
+            });
+        if stays {
+            tombstones |= record.value.is_none() && record.offset < end;
+            kept.push(record);
+        }
+    }
+    let mark = tombstones && horizon.is_none();
+    if kept.len() == header.record_count as usize && !mark {
+        drop(kept);
+        drop(unpacked);
+        return Ok((*header, Bytes::from(bytes)));
+    }
+    let mut changed = *header;
+    if mark {
+        changed.set_delete_horizon(now.saturating_add(plan.config.delete_retention_ms));
+    }
+    let rebuilt = records::rebuild(changed, &kept).map_err(io::Error::other)?;
+    let header = BatchHeader::parse(&rebuilt).map_err(io::Error::other)?;
+    Ok((header, rebuilt))
+}
+
+/// Removes the originals that `<base>.log.swap` replaces and gives it its name. Repeatable after a crash.
+pub(super) fn finish_swap(fs: &dyn Fs, dir: &Path, base: i64) -> io::Result<()> {
+    let swap = segment_path(dir, base, "log.swap");
+    let (size, _) = fs.stat(&swap)?;
+    let mut scanner = Scanner::new(fs.open(&swap, false)?, 0, size);
+    let mut last = base;
+    while let Some((_, header)) = scanner.next()? {
+        last = header.last_offset();
+    }
+    for name in fs.list(dir)? {
+        let replaced = name.strip_suffix(".log").and_then(|b| b.parse::<i64>().ok()).filter(|b| (base..=last).contains(b));
+        if let Some(replaced) = replaced {
+            for suffix in ["index", "timeindex", "txnindex"] {
+                let _ = fs.remove(&segment_path(dir, replaced, suffix));
+            }
+            if replaced != base {
+                fs.remove(&segment_path(dir, replaced, "log"))?;
+            }
+        }
+    }
+    fs.rename(&swap, &segment_path(dir, base, "log"))?;
+    fs.sync_dir(dir)
+}

@@ -1,0 +1,24 @@
+//! The partition log in Kafka's on-disk format: segments, indexes, checkpoints, recovery, retention, compaction.
+//!
+//! Batches pass through untouched but for base offset and leader epoch. Nothing here knows of the network.
+
+mod append;
+mod checkpoint;
+mod compaction;
+mod epochs;
+pub(crate) mod fs;
+mod index;
+mod partition;
+mod producer_state;
+mod read;
+mod recovery;
+mod retention;
+mod segment;
+mod sync;
+
+pub(crate) use append::{Appended, Batch, Refused};
+pub(crate) use checkpoint::{read_checkpoint, write_checkpoint};
+pub(crate) use fs::{Fs, StdFs};
+pub(crate) use partition::{FetchWaiter, Log, LogSetup, Partition, uuid_text};
+pub(crate) use read::Watermarks;
+pub(crate) use sync::Syncer;

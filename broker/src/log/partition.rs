@@ -1,0 +1,299 @@
+//! A partition and its log: the one owner of its segments, offsets, producers and waiting readers.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use base64_id::encode as encode_id;
+use kafka_protocol::ResponseError;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::epochs::Epochs;
+use super::fs::Fs;
+use super::producer_state::Producers;
+use super::segment::{Segment, segment_path};
+use crate::config::TopicConfig;
+
+/// A parked fetch: woken when enough bytes came, or when something else it should see happened.
+#[derive(Debug)]
+pub(crate) struct FetchWaiter {
+    missing: AtomicI64,
+    notify: Notify,
+}
+
+impl FetchWaiter {
+    /// Waits for this many bytes.
+    pub(crate) fn new(missing: i64) -> Arc<Self> {
+        Arc::new(FetchWaiter { missing: AtomicI64::new(missing), notify: Notify::new() })
+    }
+    /// Resolves once woken; a wake-up before the call counts.
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+    /// Counts bytes; true if that was enough.
+    fn arrived(&self, bytes: i64) -> bool {
+        let enough = self.missing.fetch_sub(bytes, Ordering::Relaxed) <= bytes;
+        if enough {
+            self.notify.notify_one();
+        }
+        enough
+    }
+}
+
+/// Whether appends are possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// An append failed and its remains must be cut off before the next.
+    Torn,
+    /// A sync failed: what the kernel holds is unknown until a restart.
+    Failed,
+    /// The topic is gone.
+    Deleted,
+}
+
+/// What a log is opened with.
+#[derive(Debug)]
+pub(crate) struct LogSetup {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) topic_id: Uuid,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) leader_epoch: i32,
+    /// Smallest offset that clients may see (DeleteRecords).
+    pub(crate) log_start: i64,
+    /// Everything before is on disk; none after a clean stop, when all is.
+    pub(crate) recovery_point: Option<i64>,
+}
+
+/// The log of one partition.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(super) fs: Arc<dyn Fs>,
+    pub(super) dir: PathBuf,
+    pub(super) topic_id: Uuid,
+    pub(super) config: Arc<TopicConfig>,
+    /// Sorted by base; the last is active; never empty.
+    pub(super) segments: Vec<Segment>,
+    pub(super) log_start: i64,
+    pub(super) end: i64,
+    pub(super) synced_end: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) epochs: Epochs,
+    pub(super) producers: Producers,
+    pub(super) waiters: Vec<Weak<FetchWaiter>>,
+    pub(super) health: Health,
+    pub(super) exists: bool,
+    pub(super) new_files: bool,
+    /// Where the part that compaction has not seen begins.
+    pub(super) first_dirty: i64,
+    /// Replaced or retired segments: when their files may go.
+    pub(super) changes: u64,
+}
+
+mod base64_id {
+    //! Kafka's text form of a UUID: URL-safe base64 without padding.
+
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    /// Encodes the 16 bytes as 22 characters.
+    pub(crate) fn encode(id: &uuid::Uuid) -> String {
+        let bits = id.as_u128();
+        (0..22)
+            .map(|i| {
+                let shift = 122 - 6 * i;
+                let six = if shift >= 0 { bits >> shift } else { bits << -shift } & 63;
+                char::from(ALPHABET[six as usize])
+            })
+            .collect()
+    }
+}
+
+pub(crate) use base64_id::encode as uuid_text;
+
+impl Log {
+    /// An empty log at `log_start`, whose directory does not exist yet.
+    pub(super) fn empty(setup: LogSetup) -> Self {
+        Log {
+            fs: setup.fs,
+            dir: setup.dir,
+            topic_id: setup.topic_id,
+            config: setup.config,
+            segments: vec![Segment::empty(setup.log_start)],
+            log_start: setup.log_start,
+            end: setup.log_start,
+            synced_end: setup.log_start,
+            leader_epoch: setup.leader_epoch,
+            epochs: Epochs::default(),
+            producers: Producers::default(),
+            waiters: Vec::new(),
+            health: Health::Good,
+            exists: false,
+            new_files: false,
+            first_dirty: 0,
+            changes: 0,
+        }
+    }
+
+    /// First offset that clients may read.
+    pub(crate) fn log_start(&self) -> i64 {
+        self.log_start
+    }
+    /// Offset of the next record; on one node also the high watermark.
+    pub(crate) fn end(&self) -> i64 {
+        self.end
+    }
+    /// Everything before is known to be on disk.
+    pub(crate) fn synced_end(&self) -> i64 {
+        self.synced_end
+    }
+    /// Last stable offset: with no transactions, the end.
+    pub(crate) fn last_stable(&self) -> i64 {
+        self.end
+    }
+    /// Current leader epoch.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+    /// End offset of an epoch, as OffsetForLeaderEpoch answers.
+    pub(crate) fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
+        if epoch == self.leader_epoch { (epoch, self.end) } else { self.epochs.end_of(epoch, self.end) }
+    }
+    /// Epoch under which the record at `offset` was written.
+    pub(crate) fn epoch_at(&self, offset: i64) -> i32 {
+        if offset >= self.end { self.leader_epoch } else { self.epochs.of(offset) }
+    }
+    /// Bytes in all segments.
+    pub(crate) fn size(&self) -> u64 {
+        self.segments.iter().map(|s| s.size).sum()
+    }
+    /// First offset that compaction has not seen.
+    pub(crate) fn first_dirty(&self) -> i64 {
+        self.first_dirty
+    }
+    /// Sets what the checkpoint remembered.
+    pub(crate) fn set_first_dirty(&mut self, offset: i64) {
+        self.first_dirty = offset;
+    }
+    /// Whether anything was ever written.
+    pub(crate) fn exists(&self) -> bool {
+        self.exists
+    }
+    /// New settings, used from the next append on.
+    pub(crate) fn set_config(&mut self, config: Arc<TopicConfig>) {
+        self.config = config;
+    }
+    /// Current settings.
+    pub(crate) fn config(&self) -> &Arc<TopicConfig> {
+        &self.config
+    }
+    /// Producers with their id, epoch, last sequence and last time.
+    pub(crate) fn producers(&self) -> Vec<(i64, i16, i32, i64)> {
+        self.producers.iter().map(|(id, p)| (id, p.epoch, p.last_sequence(), p.timestamp)).collect()
+    }
+    /// Forgets silent producers.
+    pub(crate) fn expire_producers(&mut self, before: i64) {
+        self.producers.expire(before);
+    }
+
+    pub(super) fn active(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("a log always has an active segment")
+    }
+
+    pub(super) fn interval(&self) -> u64 {
+        self.config.index_interval_bytes
+    }
+
+    /// Index of the segment that holds `offset`.
+    pub(super) fn segment_of(&self, offset: i64) -> usize {
+        self.segments.partition_point(|s| s.base <= offset).saturating_sub(1)
+    }
+
+    /// Registers a parked fetch.
+    pub(crate) fn register(&mut self, waiter: &Arc<FetchWaiter>) {
+        if self.waiters.len() >= 16 {
+            self.waiters.retain(|w| w.strong_count() > 0);
+        }
+        self.waiters.push(Arc::downgrade(waiter));
+    }
+
+    pub(super) fn wake(&mut self, bytes: i64) {
+        self.waiters.retain(|w| w.upgrade().is_some_and(|w| !w.arrived(bytes)));
+    }
+
+    /// Creates the directory with `partition.metadata`, on the first append.
+    pub(super) fn create(&mut self) -> io::Result<()> {
+        self.fs.create_dir(&self.dir)?;
+        let metadata = format!("version: 0\ntopic_id: {}", encode_id(&self.topic_id));
+        self.fs.write(&self.dir.join("partition.metadata"), metadata.as_bytes())?;
+        self.exists = true;
+        self.new_files = true;
+        Ok(())
+    }
+
+    pub(super) fn save_epochs(&self) -> io::Result<()> {
+        self.fs.write(&self.dir.join("leader-epoch-checkpoint"), self.epochs.encode().as_bytes())
+    }
+
+    /// Snapshot of the producers at the end of the log; older ones that no segment needs are removed.
+    pub(super) fn snapshot(&mut self) -> io::Result<()> {
+        let bytes = self.producers.encode();
+        self.fs.write(&segment_path(&self.dir, self.end, "snapshot"), &bytes)
+    }
+
+    /// Writes all that makes the next start fast. The data itself must have been synced.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        if !self.exists || self.health == Health::Deleted {
+            return Ok(());
+        }
+        self.heal()?;
+        self.snapshot()?;
+        self.save_epochs()?;
+        let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        self.active().write_index(fs.as_ref(), &dir)
+    }
+
+    /// Closes files that nobody used since the last call.
+    pub(crate) fn close_idle_files(&mut self) {
+        let active = self.segments.len() - 1;
+        for (i, segment) in self.segments.iter_mut().enumerate() {
+            segment.close_if_idle(i != active);
+        }
+    }
+
+    /// Ends the log's life; all later calls fail, and parked readers wake to see it.
+    pub(crate) fn mark_deleted(&mut self) {
+        self.health = Health::Deleted;
+        self.wake(i64::MAX / 2);
+    }
+
+    pub(super) fn check_alive(&self) -> Result<(), ResponseError> {
+        match self.health {
+            Health::Deleted => Err(ResponseError::UnknownTopicOrPartition),
+            Health::Failed => Err(ResponseError::KafkaStorageError),
+            Health::Good | Health::Torn => Ok(()),
+        }
+    }
+}
+
+/// A partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) topic: Arc<str>,
+    pub(crate) index: i32,
+    log: Mutex<Log>,
+}
+
+impl Partition {
+    /// Wraps an opened log.
+    pub(crate) fn new(topic: Arc<str>, index: i32, log: Log) -> Arc<Self> {
+        Arc::new(Partition { topic, index, log: Mutex::new(log) })
+    }
+
+    /// The log, locked; hold it for short work only and never across an await.
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

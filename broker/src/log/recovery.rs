@@ -1,0 +1,224 @@
+//! Opening a log: after a clean stop everything is trusted; else batches from the recovery point on are checked,
+//! the log is cut at the first bad one, and indexes and producers are rebuilt.
+
+use std::io;
+use std::path::Path;
+
+use super::epochs::Epochs;
+use super::partition::{Log, LogSetup};
+use super::producer_state::Producers;
+use super::segment::{Scanner, Segment, segment_path};
+use crate::wire::batch::verify;
+
+impl Log {
+    /// Opens the log of a partition; an absent directory is an empty log.
+    pub(crate) fn open(setup: LogSetup) -> io::Result<Self> {
+        let recovery_point = setup.recovery_point;
+        let mut log = Log::empty(setup);
+        let names = match log.fs.list(&log.dir) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(log),
+            Err(e) => return Err(e),
+        };
+        log.exists = true;
+        finish_swaps(&log, &names)?;
+        log.segments = log.find_segments()?;
+        let fs = log.fs.clone();
+        if let Ok(text) = fs.read(&log.dir.join("leader-epoch-checkpoint")) {
+            log.epochs = Epochs::decode(&String::from_utf8_lossy(&text)).unwrap_or_default();
+        }
+        match recovery_point {
+            None => log.find_end()?,
+            Some(point) => log.check_from(point)?,
+        }
+        log.synced_end = log.end;
+        log.adjust_start();
+        log.load_producers()?;
+        log.leader_epoch = log.leader_epoch.max(log.epochs.latest().unwrap_or(0));
+        Ok(log)
+    }
+
+    fn find_segments(&self) -> io::Result<Vec<Segment>> {
+        let mut segments = Vec::new();
+        for name in self.fs.list(&self.dir)? {
+            if let Some(base) = name.strip_suffix(".log").and_then(|base| base.parse().ok()) {
+                let (size, _) = self.fs.stat(&segment_path(&self.dir, base, "log"))?;
+                segments.push(Segment::sealed(base, size));
+            }
+        }
+        segments.sort_by_key(|s| s.base);
+        if segments.is_empty() {
+            segments.push(Segment::empty(self.log_start));
+        }
+        Ok(segments)
+    }
+
+    /// After a clean stop: the end is found from the active segment's last index entry.
+    fn find_end(&mut self) -> io::Result<()> {
+        let (fs, dir, interval) = (self.fs.clone(), self.dir.clone(), self.interval());
+        let segment = self.active();
+        let mut end = segment.base;
+        if segment.size > 0 {
+            let last = segment.index(fs.as_ref(), &dir, interval)?.offsets.last().copied();
+            let (size, file) = (segment.size, segment.file(fs.as_ref(), &dir, false)?);
+            let mut first = Scanner::new(file.clone(), 0, size);
+            segment.first_timestamp = first.next()?.map(|(_, header)| header.base_timestamp);
+            let mut scanner = Scanner::new(file, last.map_or(0, |(_, position)| u64::from(position)), size);
+            while let Some((_, header)) = scanner.next()? {
+                end = header.last_offset() + 1;
+            }
+            let whole = scanner.position();
+            segment.largest(fs.as_ref(), &dir, interval)?;
+            if whole != size {
+                // The clean mark lied, as when files were copied by hand.
+                return self.check_from(0);
+            }
+        }
+        self.end = end;
+        Ok(())
+    }
+
+    /// After a crash: checks all batches of the segments at or after `point`.
+    fn check_from(&mut self, point: i64) -> io::Result<()> {
+        let (fs, dir, interval) = (self.fs.clone(), self.dir.clone(), self.interval());
+        let last = self.segments.len() - 1;
+        let from = self.segment_of(point).min(last);
+        self.end = self.segments[0].base;
+        let mut keep = self.segments.len();
+        for i in from..self.segments.len() {
+            let expected = if i > from { self.end } else { self.segments[i].base };
+            let segment = &mut self.segments[i];
+            let (good, end) = check_segment(segment, fs.as_ref(), &dir, expected, interval)?;
+            self.end = end;
+            if !good {
+                tracing::warn!(dir = %dir.display(), end, "the log ended in a damaged batch and was cut there");
+                keep = i + 1;
+                break;
+            }
+        }
+        for segment in self.segments.drain(keep..) {
+            segment.delete(fs.as_ref(), &dir);
+        }
+        // Snapshots beyond the end describe what is gone.
+        for (offset, name) in snapshots(&fs.list(&dir)?) {
+            if offset > self.end {
+                fs.remove(&dir.join(name))?;
+            }
+        }
+        self.epochs.truncate(self.end.max(1));
+        let sealed = self.segments.len() - 1;
+        for segment in &mut self.segments[from.min(sealed)..sealed] {
+            segment.write_index(fs.as_ref(), &dir)?;
+        }
+        Ok(())
+    }
+
+    /// The log starts where its first segment does, or later by DeleteRecords, but never after its end.
+    fn adjust_start(&mut self) {
+        self.log_start = self.log_start.max(self.segments[0].base);
+        if self.log_start > self.end {
+            let (fs, dir) = (self.fs.clone(), self.dir.clone());
+            for segment in self.segments.drain(..) {
+                segment.delete(fs.as_ref(), &dir);
+            }
+            self.segments.push(Segment::empty(self.log_start));
+            (self.end, self.synced_end) = (self.log_start, self.log_start);
+        }
+    }
+
+    fn load_producers(&mut self) -> io::Result<()> {
+        let mut found = snapshots(&self.fs.list(&self.dir)?);
+        found.sort();
+        let mut from = self.segments[0].base;
+        while let Some((offset, name)) = found.pop() {
+            let path = self.dir.join(name);
+            match self.fs.read(&path).ok().and_then(|bytes| Producers::decode(&bytes)) {
+                Some(producers) if offset <= self.end => {
+                    self.producers = producers;
+                    from = offset.max(from);
+                    break;
+                }
+                _ => self.fs.remove(&path)?,
+            }
+        }
+        if from >= self.end {
+            return Ok(());
+        }
+        let (fs, dir, interval) = (self.fs.clone(), self.dir.clone(), self.interval());
+        for i in self.segment_of(from)..self.segments.len() {
+            let segment = &mut self.segments[i];
+            if segment.size == 0 {
+                continue;
+            }
+            let relative = u32::try_from(from - segment.base).unwrap_or(0);
+            let position = segment.index(fs.as_ref(), &dir, interval)?.position(relative);
+            let (size, file) = (segment.size, segment.file(fs.as_ref(), &dir, false)?);
+            let mut scanner = Scanner::new(file, u64::from(position), size);
+            while let Some((_, header)) = scanner.next()? {
+                if header.base_offset >= from {
+                    self.producers.note(&header);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn snapshots(names: &[String]) -> Vec<(i64, String)> {
+    names
+        .iter()
+        .filter_map(|name| Some((name.strip_suffix(".snapshot")?.parse().ok()?, name.clone())))
+        .collect()
+}
+
+/// Checks every batch; cuts the file after the last good one. Answers whether all was good, and the end offset.
+fn check_segment(
+    segment: &mut Segment,
+    fs: &dyn super::Fs,
+    dir: &Path,
+    expected: i64,
+    interval: u64,
+) -> io::Result<(bool, i64)> {
+    let mut end = segment.base.max(expected);
+    if segment.size == 0 {
+        return Ok((true, end));
+    }
+    let file = segment.file(fs, dir, false)?;
+    let size = segment.size;
+    *segment = Segment::empty(segment.base);
+    let mut scanner = Scanner::new(file.clone(), 0, size);
+    while let Some((position, header)) = scanner.next()? {
+        let bytes = scanner.batch(position, &header)?;
+        let in_order = header.base_offset >= end && header.last_offset() - segment.base <= i64::from(i32::MAX);
+        if !in_order || verify(&bytes, &header).is_err() {
+            break;
+        }
+        segment.note(&header, interval);
+        end = header.last_offset() + 1;
+    }
+    let good = segment.size == size;
+    if !good {
+        file.truncate(segment.size)?;
+    }
+    // What was checked came from the page cache: make it durable before it is called recovered.
+    file.sync()?;
+    segment.synced = segment.size;
+    Ok((good, end))
+}
+
+/// Finishes or undoes what a compaction or deletion left half done.
+fn finish_swaps(log: &Log, names: &[String]) -> io::Result<()> {
+    let (fs, dir) = (&log.fs, &log.dir);
+    for name in names {
+        if name.ends_with(".cleaned") || name.ends_with(".deleted") || name.ends_with(".tmp") {
+            fs.remove(&dir.join(name))?;
+        }
+    }
+    let mut swaps: Vec<i64> =
+        names.iter().filter_map(|name| name.strip_suffix(".log.swap")?.parse().ok()).collect();
+    swaps.sort_unstable();
+    for base in swaps {
+        super::compaction::finish_swap(fs.as_ref(), dir, base)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Group commit: one thread makes appended batches durable; what arrives while it works shares the next round.
+//!
+//! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
+//! appends until a restart has read back what is really on disk.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use kafka_protocol::ResponseError;
+use tokio::sync::oneshot;
+
+use super::partition::{Health, Log, Partition};
+
+/// Syncs that run at the same time, since each waits for the disk.
+const PARALLEL: usize = 8;
+
+type Done = oneshot::Sender<Result<(), ResponseError>>;
+
+#[derive(Debug, Default)]
+struct Queue {
+    asked: Vec<(Arc<Partition>, Option<Done>)>,
+    closed: bool,
+}
+
+/// Handle of the sync thread.
+#[derive(Debug, Default)]
+pub(crate) struct Syncer {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+impl Syncer {
+    /// Starts the thread; it ends after [`Syncer::close`], when the queue is empty.
+    pub(crate) fn start() -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let syncer = Arc::new(Syncer::default());
+        let worker = syncer.clone();
+        let thread = std::thread::Builder::new().name("towline-sync".to_owned()).spawn(move || worker.run())?;
+        Ok((syncer, thread))
+    }
+
+    /// Resolves when all that was appended before the call is on disk.
+    pub(crate) fn sync(&self, partition: &Arc<Partition>) -> oneshot::Receiver<Result<(), ResponseError>> {
+        let (done, receiver) = oneshot::channel();
+        self.push(partition, Some(done));
+        receiver
+    }
+
+    /// Like [`Syncer::sync`] when nobody waits.
+    pub(crate) fn sync_later(&self, partition: &Arc<Partition>) {
+        self.push(partition, None);
+    }
+
+    /// Lets the thread end after what is queued.
+    pub(crate) fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.wake.notify_one();
+    }
+
+    fn push(&self, partition: &Arc<Partition>, done: Option<Done>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.closed {
+            // Dropping the sender tells the waiter that durability is not known.
+            return;
+        }
+        queue.asked.push((partition.clone(), done));
+        if queue.asked.len() == 1 {
+            self.wake.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            let asked = {
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                while queue.asked.is_empty() {
+                    if queue.closed {
+                        return;
+                    }
+                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+                std::mem::take(&mut queue.asked)
+            };
+            commit(asked);
+        }
+    }
+}
+
+fn commit(asked: Vec<(Arc<Partition>, Option<Done>)>) {
+    let mut rounds: HashMap<*const Partition, (Arc<Partition>, Vec<Done>)> = HashMap::new();
+    for (partition, done) in asked {
+        rounds.entry(Arc::as_ptr(&partition)).or_insert_with(|| (partition, Vec::new())).1.extend(done);
+    }
+    let mut rounds: Vec<_> = rounds.into_values().collect();
+    if let [(partition, waiting)] = rounds.as_mut_slice() {
+        finish(partition, std::mem::take(waiting));
+        return;
+    }
+    let share = rounds.len().div_ceil(PARALLEL);
+    std::thread::scope(|scope| {
+        while !rounds.is_empty() {
+            let part: Vec<_> = rounds.drain(..share.min(rounds.len())).collect();
+            scope.spawn(move || {
+                for (partition, waiting) in part {
+                    finish(&partition, waiting);
+                }
+            });
+        }
+    });
+}
+
+fn finish(partition: &Partition, waiting: Vec<Done>) {
+    let result = partition.sync_now();
+    for done in waiting {
+        let _ = done.send(result);
+    }
+}
+
+impl Partition {
+    /// Makes all that was appended so far durable.
+    pub(crate) fn sync_now(&self) -> Result<(), ResponseError> {
+        let (files, end, new_files, fs, dir) = {
+            let mut log = self.log();
+            match log.health {
+                Health::Failed => return Err(ResponseError::KafkaStorageError),
+                // What cannot be read any more need not be durable.
+                Health::Deleted => return Ok(()),
+                Health::Good | Health::Torn => {}
+            }
+            if log.synced_end >= log.end {
+                return Ok(());
+            }
+            match log.unsynced() {
+                Ok(files) => (files, log.end, std::mem::take(&mut log.new_files), log.fs.clone(), log.dir.clone()),
+                Err(error) => return Err(log.fail(&error)),
+            }
+        };
+        let synced = (|| {
+            for (_, _, file) in &files {
+                file.sync()?;
+            }
+            if new_files {
+                fs.sync_dir(&dir)?;
+                if let Some(parent) = dir.parent() {
+                    fs.sync_dir(parent)?;
+                }
+            }
+            Ok(())
+        })();
+        let mut log = self.log();
+        if let Err(error) = synced {
+            return Err(log.fail(&error));
+        }
+        for (base, size, _) in files {
+            if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
+                segment.synced = segment.synced.max(size);
+            }
+        }
+        log.synced_end = log.synced_end.max(end);
+        Ok(())
+    }
+}
+
+impl Log {
+    fn unsynced(&mut self) -> io::Result<Vec<(i64, u64, Arc<dyn super::fs::LogFile>)>> {
+        let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        self.segments
+            .iter_mut()
+            .filter(|s| s.synced < s.size)
+            .map(|s| Ok((s.base, s.size, s.file(fs.as_ref(), &dir, false)?)))
+            .collect()
+    }
+
+    fn fail(&mut self, error: &io::Error) -> ResponseError {
+        if self.health != Health::Deleted {
+            self.health = Health::Failed;
+            tracing::error!(
+                dir = %self.dir.display(),
+                error = error as &dyn std::error::Error,
+                "cannot sync the log; the partition refuses records until the broker is restarted"
+            );
+        }
+        ResponseError::KafkaStorageError
+    }
+}
