@@ -1,1 +1,3 @@
 //! Crate map.
+
+pub mod convert;
