@@ -10,10 +10,13 @@
 pub mod api;
 pub mod data;
 
-use api::{Connector, TransformSpec};
+use api::{Connector, PredicateSpec, TransformSpec};
 
 /// Every connector that the worker can run; a line here is all that is needed to register one.
 pub static CONNECTORS: &[Connector] = &[];
 
 /// Every transform that a connector config can name.
 pub static TRANSFORMS: &[&TransformSpec] = &[];
+
+/// Every predicate that a connector config can name.
+pub static PREDICATES: &[&PredicateSpec] = &[];

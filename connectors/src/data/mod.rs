@@ -1,10 +1,15 @@
 //! Kafka Connect's data model: what a value is and which schema it follows.
 
+pub mod civil;
+pub mod infer;
 mod logical;
+mod plans;
 mod schema;
+pub mod text;
 mod value;
 
 pub use logical::{DATE, DECIMAL, Decimal, Logical, TIME, TIMESTAMP, date, decimal, time, timestamp};
+pub use plans::Plans;
 pub use schema::{Field, Schema, Type};
 pub use value::Value;
 

@@ -7,6 +7,7 @@ mod restart;
 mod supervisor;
 mod validate;
 
+pub use restart::ConnectorStatus;
 pub use plugins::{Plugin, PluginKind, connector_class, find_connector, plugins};
 pub use validate::{ConfigInfo, ConfigInfos};
 
@@ -85,7 +86,8 @@ pub struct ConnectorInfo {
 const SETTLE: Duration = Duration::from_secs(10);
 
 impl Herder {
-    /// Starts the herder: opens the stores' connectors and keeps following them until `stop`.
+    /// Starts the herder: opens the stores and keeps following them until the work is stopped. The logs must be stopped
+    /// after it: the last offsets and statuses are written while tasks end.
     ///
     /// # Errors
     /// What opening the stores says.
@@ -93,12 +95,10 @@ impl Herder {
         kafka: Arc<dyn Kafka>,
         config: Arc<WorkerConfig>,
         worker_id: &str,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
+        (tracker, stop): (&TaskTracker, &CancellationToken),
+        (log_tracker, log_stop): (&TaskTracker, &CancellationToken),
     ) -> towline_connectors::api::Result<Self> {
-        // The log outlives the tasks: their last offsets and statuses are written while they stop.
-        let log_stop = CancellationToken::new();
-        let stores = Stores::open(kafka.as_ref(), &config, &TaskTracker::new(), &log_stop).await?;
+        let stores = Stores::open(kafka.as_ref(), &config, log_tracker, log_stop).await?;
         let cluster_id = kafka.cluster_id().await?;
         let shared = Arc::new(Shared {
             kafka,

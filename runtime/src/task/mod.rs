@@ -9,6 +9,7 @@ mod tolerance;
 mod topics;
 
 pub use chain::Chain;
+pub(crate) use chain::{entries, find_transform, sub_props};
 pub use sink::group_of;
 pub use topics::TopicRules;
 

@@ -124,13 +124,14 @@ impl Pipe {
     /// Converts and transforms one record; `None` if a transform dropped it.
     async fn decode(&mut self, context: &TaskContext, incoming: &Incoming) -> Result<Option<Record>, Failed> {
         let topic = &incoming.topic;
-        let mut side = async |converter: &mut dyn Converter, stage, class: &String, bytes| -> Result<Datum, Failed> {
+        let side = async |converter: &mut dyn Converter, stage, class: &String, bytes| -> Result<Datum, Failed> {
+            let mut backoff = Backoff::default();
             loop {
                 let failure = match converter.decode(topic, bytes) {
                     Ok(datum) => return Ok(datum),
                     Err(failure) => failure,
                 };
-                let resolved = resolve(context, converter, failure).await;
+                let resolved = resolve(context, converter, failure, &mut backoff).await;
                 resolved.map_err(|error| Failed { stage, class: class.clone(), error })?;
             }
         };

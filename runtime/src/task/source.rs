@@ -111,7 +111,7 @@ async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     changed = paused.changed() => if changed.is_err() { return Ok(()) },
-                    Some(answered) = progress.acks.next() => settle(progress, pipe, answered)?,
+                    Some(answered) = progress.acks.next() => settle(progress, &pipe.tolerance, answered)?,
                     () = tokio::time::sleep(COMMIT_EVERY), if !progress.committable.is_empty() => commit(context, task, progress).await?,
                 }
             }
@@ -125,7 +125,7 @@ async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe
                 tokio::select! {
                     biased;
                     () = context.stop.cancelled() => return Ok(()),
-                    Some(answered) = progress.acks.next(), if !progress.acks.is_empty() => settle(progress, pipe, answered)?,
+                    Some(answered) = progress.acks.next(), if !progress.acks.is_empty() => settle(progress, &pipe.tolerance, answered)?,
                     polled = &mut poll, if progress.acks.bytes() < IN_FLIGHT_BYTES => break polled,
                     () = tokio::time::sleep_until(last_commit + COMMIT_EVERY), if !progress.committable.is_empty() => {
                         put_offsets(context, progress).await?;
@@ -158,13 +158,13 @@ async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe
 }
 
 /// Takes in the answer to the oldest chunk.
-fn settle(progress: &mut Progress, pipe: &Pipe, answered: super::acks::Answered) -> Result<()> {
+fn settle(progress: &mut Progress, tolerance: &Tolerance, answered: super::acks::Answered) -> Result<()> {
     if let Err(error) = answered.outcome {
         if error.kind() != ErrorKind::Data {
             return Err(Error::fatal("Unrecoverable exception from producer send callback").caused_by(error));
         }
         let failed = Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error };
-        pipe.tolerance.judge(failed, None)?;
+        tolerance.judge(failed, None)?;
     }
     merge(&mut progress.committable, answered.checkpoints);
     Ok(())
@@ -196,7 +196,7 @@ async fn finish(context: &TaskContext, progress: &mut Progress, pipe: &mut Pipe)
     let deadline = Instant::now() + context.worker.millis("offset.flush.timeout.ms");
     while !progress.acks.is_empty() {
         match tokio::time::timeout_at(deadline, progress.acks.next()).await {
-            Ok(Some(answered)) => settle(progress, pipe, answered)?,
+            Ok(Some(answered)) => settle(progress, &pipe.tolerance, answered)?,
             Ok(None) => break,
             Err(_) => {
                 tracing::warn!(
@@ -227,19 +227,19 @@ async fn send(context: &TaskContext, pipe: &mut Pipe, progress: &mut Progress, r
             merge(&mut chunk.checkpoints, vec![(partition, offset)]);
         }
         if chunk.records >= CHUNK_RECORDS || chunk.bytes >= CHUNK_BYTES {
-            dispatch(pipe, progress, std::mem::take(&mut chunk)).await?;
+            dispatch(pipe.producer.as_ref(), progress, std::mem::take(&mut chunk)).await?;
         }
     }
-    dispatch(pipe, progress, chunk).await
+    dispatch(pipe.producer.as_ref(), progress, chunk).await
 }
 
-async fn dispatch(pipe: &Pipe, progress: &mut Progress, chunk: Chunk) -> Result<()> {
+async fn dispatch(producer: &dyn Producer, progress: &mut Progress, chunk: Chunk) -> Result<()> {
     if chunk.records == 0 && chunk.checkpoints.is_empty() {
         return Ok(());
     }
     let mut acks = Vec::with_capacity(chunk.batches.len());
     for batch in chunk.batches {
-        acks.push(pipe.producer.send(batch).await?);
+        acks.push(producer.send(batch).await?);
     }
     // A chunk whose records were all dropped still moves the offsets, in its turn.
     progress.acks.push(acks, chunk.bytes, chunk.checkpoints);
@@ -317,13 +317,14 @@ async fn convert_record(
     }
     let mut side = async |converter: &mut dyn Converter, stage, class: &String, datum| {
         let start = buffer.len();
+        let mut backoff = Backoff::default();
         loop {
             let failure = match converter.encode(&record.topic, datum, buffer) {
                 Ok(some) => return Ok(some.then(|| start..buffer.len())),
                 Err(failure) => failure,
             };
             buffer.truncate(start);
-            resolve(context, converter, failure).await.map_err(|error| Failed { stage, class: class.clone(), error })?;
+            resolve(context, converter, failure, &mut backoff).await.map_err(|error| Failed { stage, class: class.clone(), error })?;
         }
     };
     let key = side(pipe.key.as_mut(), Stage::KeyConverter, &pipe.classes[0], &record.key).await?;
@@ -332,31 +333,35 @@ async fn convert_record(
     Ok(OutgoingRecord { partition: record.partition, timestamp, key, value, headers })
 }
 
-/// Asks the registry for what a converter missed, for as long as it is only away.
-pub(super) async fn resolve(context: &TaskContext, converter: &mut dyn Converter, failure: Failure) -> Result<()> {
+/// Asks the registry for what a converter missed; after a passing failure it only waits, and the caller, converting
+/// the same record again, comes back.
+pub(super) async fn resolve(
+    context: &TaskContext,
+    converter: &mut dyn Converter,
+    failure: Failure,
+    backoff: &mut Backoff,
+) -> Result<()> {
     let miss = match failure {
         Failure::Record(error) => return Err(error),
         Failure::Miss(miss) => miss,
     };
-    let mut backoff = Backoff::default();
-    loop {
-        match converter.resolve(miss.clone()).await {
-            Ok(()) => {
-                if backoff.0 > 0 {
-                    context.health.recovered();
-                }
-                return Ok(());
+    match converter.resolve(miss).await {
+        Ok(()) => {
+            if backoff.0 > 0 {
+                context.health.recovered();
             }
-            Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
-                let wait = backoff.next();
-                tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
-                context.health.degraded(format!("the schema registry does not answer, retrying: {}", root_text(&error)));
-                tokio::select! {
-                    () = context.stop.cancelled() => {}
-                    () = tokio::time::sleep(wait) => {}
-                }
-            }
-            Err(error) => return Err(error),
+            Ok(())
         }
+        Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
+            let wait = backoff.next();
+            tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
+            context.health.degraded(format!("the schema registry does not answer, retrying: {}", root_text(&error)));
+            tokio::select! {
+                () = context.stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }

@@ -1,0 +1,214 @@
+//! Starts and stops everything in one visible order: listeners, broker, registry and worker; and back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use towline_broker::{Broker, BrokerConfig};
+use towline_connectors::api::{Error, Result};
+use towline_registry::{Options, Registry};
+
+use crate::config::WorkerConfig;
+use crate::herder::Herder;
+use crate::kafka::Kafka;
+use crate::kafka::cluster::Cluster;
+use crate::{registry_log, rest};
+
+/// Which parts to run, and where.
+#[derive(Debug, Clone, Default)]
+pub struct NodeConfig {
+    /// The embedded broker's settings; none to run without it.
+    pub broker: Option<BrokerConfig>,
+    /// The registry's address; none to run without it.
+    pub registry: Option<String>,
+    /// The worker's address; none to run without it.
+    pub connect: Option<String>,
+    /// The Kafka cluster of registry and worker; the embedded broker if not set.
+    pub bootstrap_servers: Option<String>,
+    /// Worker settings.
+    pub worker: BTreeMap<String, String>,
+    /// Registry settings (`kafkastore.topic` and so on).
+    pub registry_settings: BTreeMap<String, String>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    broker: Option<Broker>,
+    registry: Option<SocketAddr>,
+    connect: Option<SocketAddr>,
+    kafka: Option<SocketAddr>,
+    work: Stage,
+    servers: Stage,
+    logs: Stage,
+}
+
+/// Tasks that end together.
+#[derive(Debug, Default)]
+struct Stage {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Stage {
+    async fn end(&self, what: &str, patience: Duration) {
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(patience, self.tracker.wait()).await.is_err() {
+            tracing::warn!("{what} did not end in time");
+        }
+    }
+}
+
+impl Node {
+    /// Starts the parts; answers once every port answers.
+    ///
+    /// # Errors
+    /// What could not be started, why, and what to do.
+    pub async fn start(config: NodeConfig) -> Result<Self> {
+        let registry = bind(config.registry.as_deref(), "registry", "--registry").await?;
+        let connect = bind(config.connect.as_deref(), "Connect REST API", "--connect").await?;
+        let mut node = Self {
+            broker: None,
+            registry: registry.as_ref().and_then(|l| l.local_addr().ok()),
+            connect: connect.as_ref().and_then(|l| l.local_addr().ok()),
+            kafka: None,
+            work: Stage::default(),
+            servers: Stage::default(),
+            logs: Stage::default(),
+        };
+        if let Some(broker) = config.broker.clone() {
+            let broker = Broker::start(broker).await.map_err(|e| Error::fatal("the broker cannot start").caused_by(e))?;
+            node.kafka = broker.local_addrs().first().copied();
+            node.broker = Some(broker);
+        }
+        if let Err(error) = node.start_clients(config, registry, connect).await {
+            node.shutdown().await;
+            return Err(error);
+        }
+        Ok(node)
+    }
+
+    async fn start_clients(
+        &mut self,
+        config: NodeConfig,
+        registry: Option<TcpListener>,
+        connect: Option<TcpListener>,
+    ) -> Result<()> {
+        if registry.is_none() && connect.is_none() {
+            return Ok(());
+        }
+        let embedded = self.kafka.map(reachable);
+        let mut worker = config.worker;
+        if let Some(bootstrap) = config.bootstrap_servers.or(embedded) {
+            worker.insert("bootstrap.servers".to_owned(), bootstrap);
+        }
+        if let Some(address) = self.registry {
+            worker.entry("schema.registry.url".to_owned()).or_insert_with(|| format!("http://{}", reachable(address)));
+        }
+        let worker = Arc::new(WorkerConfig::new(worker));
+        let kafka: Arc<dyn Kafka> = Arc::new(Cluster::new(worker.common_client())?);
+        let serve_registry = async {
+            let Some(listener) = registry else { return Ok(()) };
+            let registry = self.open_registry(kafka.as_ref(), &config.registry_settings).await?;
+            self.serve(listener, towline_registry::http::router(registry));
+            Ok::<_, Error>(())
+        };
+        let serve_connect = async {
+            let Some(listener) = connect else { return Ok(()) };
+            let worker_id = worker_id(&worker, self.connect);
+            let (work, logs) = (&self.work, &self.logs);
+            let herder = Herder::start(
+                kafka.clone(),
+                worker.clone(),
+                &worker_id,
+                (&work.tracker, &work.stop),
+                (&logs.tracker, &logs.stop),
+            )
+            .await?;
+            self.serve(listener, rest::router(herder));
+            Ok::<_, Error>(())
+        };
+        tokio::try_join!(serve_registry, serve_connect)?;
+        Ok(())
+    }
+
+    async fn open_registry(&self, kafka: &dyn Kafka, settings: &BTreeMap<String, String>) -> Result<Registry> {
+        let topic = settings.get("kafkastore.topic").map_or("_schemas", String::as_str);
+        registry_log::open(kafka, topic, Options::default(), &self.logs.tracker, &self.logs.stop).await
+    }
+
+    fn serve(&self, listener: TcpListener, router: Router) {
+        let stop = self.servers.stop.clone();
+        self.servers.tracker.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "an HTTP server ended");
+            }
+        });
+    }
+
+    /// Where the broker listens.
+    pub fn kafka(&self) -> Option<SocketAddr> {
+        self.kafka
+    }
+
+    /// Where the registry listens.
+    pub fn registry(&self) -> Option<SocketAddr> {
+        self.registry
+    }
+
+    /// Where the worker's REST API listens.
+    pub fn connect(&self) -> Option<SocketAddr> {
+        self.connect
+    }
+
+    /// Stops everything: tasks flush and commit, then servers, logs and the broker end.
+    pub async fn shutdown(self) {
+        self.work.end("connectors", Duration::from_secs(15)).await;
+        self.servers.end("HTTP connections", Duration::from_secs(2)).await;
+        self.logs.end("log readers", Duration::from_secs(5)).await;
+        if let Some(broker) = self.broker
+            && let Err(error) = broker.shutdown().await
+        {
+            tracing::error!(%error, "the broker did not stop cleanly; the next start checks its logs");
+        }
+    }
+}
+
+async fn bind(address: Option<&str>, what: &str, flag: &str) -> Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("another program has this port: stop it, or choose another address with {flag} HOST:PORT")
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                format!("this user may not open the port: choose one above 1023 with {flag} HOST:PORT")
+            }
+            _ => format!("check the address given with {flag} HOST:PORT"),
+        };
+        Error::config(format!("the {what} cannot listen on {address}: {error}; {advice}")).caused_by(error)
+    })
+}
+
+/// How a client on this machine reaches a listener.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() }
+}
+
+/// `host:port` of the worker, as statuses show it.
+fn worker_id(config: &WorkerConfig, address: Option<SocketAddr>) -> String {
+    let host = config.text("rest.advertised.host.name");
+    let port = config.number::<u16>("rest.advertised.port").or(address.map(|a| a.port())).unwrap_or(8083);
+    match address {
+        _ if !host.is_empty() => format!("{host}:{port}"),
+        Some(address) if !address.ip().is_unspecified() => format!("{}:{port}", address.ip()),
+        _ => format!("localhost:{port}"),
+    }
+}
