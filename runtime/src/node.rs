@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use towline_broker::{Broker, BrokerConfig};
-use towline_connectors::api::{Error, Result};
+use towline_connectors::api::{Error, ErrorKind, Result};
 use towline_registry::{Options, Registry};
 
 use crate::config::WorkerConfig;
@@ -115,7 +115,8 @@ impl Node {
         let kafka: Arc<dyn Kafka> = Arc::new(Cluster::new(worker.common_client())?);
         let serve_registry = async {
             let Some(listener) = registry else { return Ok(()) };
-            let registry = self.open_registry(kafka.as_ref(), &config.registry_settings).await?;
+            let settings = &config.registry_settings;
+            let registry = until_reachable("registry", || self.open_registry(kafka.as_ref(), settings)).await?;
             self.serve(listener, towline_registry::http::router(registry));
             Ok::<_, Error>(())
         };
@@ -123,13 +124,15 @@ impl Node {
             let Some(listener) = connect else { return Ok(()) };
             let worker_id = worker_id(&worker, self.connect);
             let (work, logs) = (&self.work, &self.logs);
-            let herder = Herder::start(
-                kafka.clone(),
-                worker.clone(),
-                &worker_id,
-                (&work.tracker, &work.stop),
-                (&logs.tracker, &logs.stop),
-            )
+            let herder = until_reachable("Connect worker", || {
+                Herder::start(
+                    kafka.clone(),
+                    worker.clone(),
+                    &worker_id,
+                    (&work.tracker, &work.stop),
+                    (&logs.tracker, &logs.stop),
+                )
+            })
             .await?;
             self.serve(listener, rest::router(herder));
             Ok::<_, Error>(())
@@ -177,6 +180,19 @@ impl Node {
             && let Err(error) = broker.shutdown().await
         {
             tracing::error!(%error, "the broker did not stop cleanly; the next start checks its logs");
+        }
+    }
+}
+
+/// Tries again while the Kafka cluster does not answer: in a compose file everything starts at once.
+async fn until_reachable<T, F: Future<Output = Result<T>>>(what: &str, mut open: impl FnMut() -> F) -> Result<T> {
+    loop {
+        match open().await {
+            Err(error) if error.kind() == ErrorKind::Retriable => {
+                tracing::warn!(%error, "the {what} cannot start yet, trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            outcome => return outcome,
         }
     }
 }
