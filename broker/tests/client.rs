@@ -173,7 +173,7 @@ pub(crate) fn fetch_request(topic: &str, offset: i64, wait_ms: i32) -> FetchRequ
 }
 
 /// Waits until `done` says so, at most ten seconds.
-pub(crate) async fn until<F: std::future::Future<Output = bool>>(mut done: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(mut done: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     while !done().await {
         assert!(tokio::time::Instant::now() < deadline, "the condition did not come true in time");

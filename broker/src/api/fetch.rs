@@ -117,7 +117,7 @@ fn partition(
             }
         }
         Err(ResponseError::KafkaStorageError) if version <= 5 => {
-            answer.error = Some(ResponseError::NotLeaderOrFollower)
+            answer.error = Some(ResponseError::NotLeaderOrFollower);
         }
         Err(error) => answer.error = Some(error),
     }

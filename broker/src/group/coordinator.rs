@@ -204,10 +204,10 @@ impl Coordinator {
         for effect in effects {
             match effect {
                 Effect::Join(token, reply) => {
-                    answers.extend(groups.joining.remove(&token).map(|to| Answer::Join(to, reply)))
+                    answers.extend(groups.joining.remove(&token).map(|to| Answer::Join(to, reply)));
                 }
                 Effect::Sync(token, reply) => {
-                    answers.extend(groups.syncing.remove(&token).map(|to| Answer::Sync(to, reply)))
+                    answers.extend(groups.syncing.remove(&token).map(|to| Answer::Sync(to, reply)));
                 }
                 Effect::Persist => {}
             }

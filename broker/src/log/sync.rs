@@ -16,6 +16,8 @@ use super::partition::{Health, Log, Partition};
 /// Syncs that run at the same time, since each waits for the disk.
 const PARALLEL: usize = 8;
 
+/// Base of a segment, its size, its file.
+type Unsynced = (i64, u64, Arc<dyn super::fs::LogFile>);
 type Done = oneshot::Sender<Result<(), ResponseError>>;
 
 #[derive(Debug, Default)]
@@ -163,7 +165,7 @@ impl Partition {
 }
 
 impl Log {
-    fn unsynced(&mut self) -> io::Result<Vec<(i64, u64, Arc<dyn super::fs::LogFile>)>> {
+    fn unsynced(&mut self) -> io::Result<Vec<Unsynced>> {
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
         self.segments
             .iter_mut()
