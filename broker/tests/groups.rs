@@ -125,9 +125,9 @@ async fn commits_survive_restarts_and_unknown_groups_have_none() {
     assert_eq!(commit(&mut client, "g", None, 8).await, ResponseError::UnknownMemberId.code());
     for clean in [true, false] {
         if clean {
-            broker.shutdown().await.unwrap()
+            broker.shutdown().await.unwrap();
         } else {
-            drop(broker)
+            drop(broker);
         }
         broker = start(dir.path(), &[]).await;
         client = Client::connect(&broker).await;

@@ -110,9 +110,9 @@ async fn an_idempotent_producer_gets_the_original_offset_for_a_duplicate() {
     // A clean stop keeps the last batch in a snapshot, a crash leaves all of them to be read back from the log.
     for clean in [true, false] {
         if clean {
-            broker.shutdown().await.unwrap()
+            broker.shutdown().await.unwrap();
         } else {
-            drop(broker)
+            drop(broker);
         }
         broker = start(dir.path(), &[]).await;
         client = Client::connect(&broker).await;

@@ -67,9 +67,9 @@ async fn many_segments_survive_a_clean_stop_and_a_crash() {
     }
     for clean in [true, false, true] {
         if clean {
-            broker.shutdown().await.unwrap()
+            broker.shutdown().await.unwrap();
         } else {
-            drop(broker)
+            drop(broker);
         }
         broker = start(dir.path(), &[]).await;
         client = Client::connect(&broker).await;
