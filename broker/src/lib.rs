@@ -24,9 +24,7 @@ pub use broker::Broker;
 pub use cluster::NewTopic;
 pub use config::{BrokerConfig, Endpoint, SyncPolicy};
 pub use error::Error;
-pub use group::{
-    CommitRequest, Committed, JoinReply, JoinRequest, JoinedMember, OffsetCommit, SyncReply, SyncRequest,
-};
+pub use group::{CommitRequest, Committed, JoinReply, JoinRequest, JoinedMember, OffsetCommit, SyncReply, SyncRequest};
 pub use handle::{
     Acks, AppendError, AppendOutcome, FetchFrom, FetchLimits, Fetched, FoundOffset, Handle, OffsetSpec, PendingAppend,
 };

@@ -9,7 +9,11 @@ use super::{Context, text};
 /// Read, delete and describe.
 const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
     let version = header.request_api_version;
     let mut response = DescribeGroupsResponse::default();
     for id in request.groups {

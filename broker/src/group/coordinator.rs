@@ -81,7 +81,12 @@ type Written = Option<oneshot::Receiver<Result<(), ResponseError>>>;
 
 impl Coordinator {
     /// Reads all groups back from the log.
-    pub(crate) fn load(cluster: Arc<Cluster>, syncer: Arc<Syncer>, config: Arc<BrokerConfig>, tracker: TaskTracker) -> Arc<Self> {
+    pub(crate) fn load(
+        cluster: Arc<Cluster>,
+        syncer: Arc<Syncer>,
+        config: Arc<BrokerConfig>,
+        tracker: TaskTracker,
+    ) -> Arc<Self> {
         let mut groups = Groups::default();
         if let Some(topic) = cluster.topic(OFFSETS_TOPIC) {
             for partition in &topic.partitions {
@@ -159,14 +164,25 @@ impl Coordinator {
     }
 
     /// A sign of life.
-    pub(crate) fn heartbeat(&self, group_id: &str, member_id: &str, instance_id: Option<&str>, generation: i32) -> Result<(), ResponseError> {
+    pub(crate) fn heartbeat(
+        &self,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
         let mut groups = self.lock();
         let entry = groups.entries.get_mut(group_id).ok_or_else(|| unknown_group(group_id))?;
         entry.group.heartbeat(member_id, instance_id, generation, now_ms())
     }
 
     /// Removes a member.
-    pub(crate) fn leave(self: &Arc<Self>, group_id: &str, member_id: &str, instance_id: Option<&str>) -> Result<(), ResponseError> {
+    pub(crate) fn leave(
+        self: &Arc<Self>,
+        group_id: &str,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), ResponseError> {
         let now = now_ms();
         let mut groups = self.lock();
         let limits = self.limits();
@@ -187,8 +203,12 @@ impl Coordinator {
         let mut answers = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Join(token, reply) => answers.extend(groups.joining.remove(&token).map(|to| Answer::Join(to, reply))),
-                Effect::Sync(token, reply) => answers.extend(groups.syncing.remove(&token).map(|to| Answer::Sync(to, reply))),
+                Effect::Join(token, reply) => {
+                    answers.extend(groups.joining.remove(&token).map(|to| Answer::Join(to, reply)));
+                }
+                Effect::Sync(token, reply) => {
+                    answers.extend(groups.syncing.remove(&token).map(|to| Answer::Sync(to, reply)));
+                }
                 Effect::Persist => {}
             }
         }
@@ -212,7 +232,12 @@ impl Coordinator {
     }
 
     /// Appends records of a group; answers their offset and what to wait for.
-    fn write(&self, group_id: &str, records: &[(Vec<u8>, Option<Vec<u8>>)], now: i64) -> Result<(i64, Written), ResponseError> {
+    fn write(
+        &self,
+        group_id: &str,
+        records: &[(Vec<u8>, Option<Vec<u8>>)],
+        now: i64,
+    ) -> Result<(i64, Written), ResponseError> {
         let partition = self.partition_of(group_id)?;
         let mut builder = BatchBuilder::new(now);
         for (key, value) in records {
@@ -236,14 +261,17 @@ impl Coordinator {
     pub(crate) async fn commit(&self, mut request: CommitRequest) -> CommitRequest {
         let now = now_ms();
         let outcome = self.append_commit(&mut request, now);
-        let (group_id, result) = (request.group_id.clone(), match outcome {
-            Ok(Some((at, written))) => match written {
-                Some(durable) => durable.await.unwrap_or(Err(ResponseError::NotCoordinator)).map(|()| Some(at)),
-                None => Ok(Some(at)),
+        let (group_id, result) = (
+            request.group_id.clone(),
+            match outcome {
+                Ok(Some((at, written))) => match written {
+                    Some(durable) => durable.await.unwrap_or(Err(ResponseError::NotCoordinator)).map(|()| Some(at)),
+                    None => Ok(Some(at)),
+                },
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
             },
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        });
+        );
         match result {
             Err(error) => request.offsets.iter_mut().for_each(|o| o.error = o.error.or(Some(error))),
             Ok(None) => {}
@@ -265,11 +293,18 @@ impl Coordinator {
     fn append_commit(&self, request: &mut CommitRequest, now: i64) -> Result<Option<(i64, Written)>, ResponseError> {
         let mut groups = self.lock();
         match groups.entries.get_mut(&request.group_id) {
-            None if request.generation >= 0 && request.knows_group_not_found => return Err(ResponseError::GroupIdNotFound),
+            None if request.generation >= 0 && request.knows_group_not_found => {
+                return Err(ResponseError::GroupIdNotFound);
+            }
             None if request.generation >= 0 => return Err(ResponseError::IllegalGeneration),
             None => {}
             Some(entry) => {
-                entry.group.check_commit(&request.member_id, request.instance_id.as_deref(), request.generation, now)?;
+                entry.group.check_commit(
+                    &request.member_id,
+                    request.instance_id.as_deref(),
+                    request.generation,
+                    now,
+                )?;
             }
         }
         let mut records = Vec::new();
@@ -298,7 +333,11 @@ impl Coordinator {
     }
 
     /// Forgets single offsets; the outer error is for the whole group.
-    pub(crate) async fn delete_offsets(&self, group_id: &str, places: &[(String, i32)]) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+    pub(crate) async fn delete_offsets(
+        &self,
+        group_id: &str,
+        places: &[(String, i32)],
+    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
         let now = now_ms();
         let (results, written) = {
             let mut groups = self.lock();
@@ -307,7 +346,11 @@ impl Coordinator {
             if !consumer && entry.group.phase != Phase::Empty {
                 return Err(ResponseError::NonEmptyGroup);
             }
-            let subscribed = if entry.group.phase == Phase::Empty { Vec::new() } else { entry.group.subscribed().unwrap_or_default() };
+            let subscribed = if entry.group.phase == Phase::Empty {
+                Vec::new()
+            } else {
+                entry.group.subscribed().unwrap_or_default()
+            };
             let mut records = Vec::new();
             let results = places
                 .iter()
@@ -376,7 +419,9 @@ impl Coordinator {
                 .filter(|(place, (committed, _))| goes(&entry.group, place, committed))
                 .map(|(place, _)| place.clone())
                 .collect();
-            let whole = entry.group.phase == Phase::Empty && entry.group.next_deadline().is_none() && gone.len() == entry.offsets.len();
+            let whole = entry.group.phase == Phase::Empty
+                && entry.group.next_deadline().is_none()
+                && gone.len() == entry.offsets.len();
             if gone.is_empty() && !whole {
                 continue;
             }
@@ -485,8 +530,16 @@ fn committed(request: &CommitRequest, commit: &super::offsets::OffsetCommit, now
     }
 }
 
-fn tombstones<'a>(group: &str, places: impl Iterator<Item = &'a (String, i32)>, whole: bool) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let key = |(topic, partition): &(String, i32)| Key::Offset { group: group.to_owned(), topic: topic.clone(), partition: *partition };
+fn tombstones<'a>(
+    group: &str,
+    places: impl Iterator<Item = &'a (String, i32)>,
+    whole: bool,
+) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let key = |(topic, partition): &(String, i32)| Key::Offset {
+        group: group.to_owned(),
+        topic: topic.clone(),
+        partition: *partition,
+    };
     let mut records: Vec<_> = places.map(|place| (key(place).encode(), None)).collect();
     if whole {
         records.push((Key::Group(group.to_owned()).encode(), None));
@@ -579,7 +632,10 @@ mod tests {
 
     #[test]
     fn hashes_like_java() {
-        assert_eq!(java_hash("test-group"), "test-group".bytes().fold(0i32, |h, b| h.wrapping_mul(31).wrapping_add(b.into())));
+        assert_eq!(
+            java_hash("test-group"),
+            "test-group".bytes().fold(0i32, |h, b| h.wrapping_mul(31).wrapping_add(b.into()))
+        );
         assert_eq!((java_hash(""), java_hash("abc"), java_hash("polygenelubricants")), (0, 96354, i32::MIN));
     }
 }

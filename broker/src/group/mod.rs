@@ -9,4 +9,3 @@ mod state;
 pub(crate) use coordinator::{Coordinator, MemberView};
 pub use offsets::{CommitRequest, Committed, OffsetCommit};
 pub use state::{JoinReply, JoinRequest, JoinedMember, SyncReply, SyncRequest};
-

@@ -288,7 +288,8 @@ impl Group {
         let others = self.members.values().filter(|m| m.id != r.member_id && !same_instance(m, r));
         let all_support = |name: &String| others.clone().all(|m| m.protocols.iter().any(|(n, _)| n == name));
         self.members.is_empty()
-            || (self.protocol_type.as_deref() == Some(&r.protocol_type) && r.protocols.iter().any(|(n, _)| all_support(n)))
+            || (self.protocol_type.as_deref() == Some(&r.protocol_type)
+                && r.protocols.iter().any(|(n, _)| all_support(n)))
     }
 
     fn join_new(&mut self, r: JoinRequest, fresh_id: String, token: Token, now: i64, limits: Limits) -> Effects {
@@ -330,7 +331,15 @@ impl Group {
         effects
     }
 
-    fn replace_static(&mut self, old: &str, r: JoinRequest, id: String, token: Token, now: i64, limits: Limits) -> Effects {
+    fn replace_static(
+        &mut self,
+        old: &str,
+        r: JoinRequest,
+        id: String,
+        token: Token,
+        now: i64,
+        limits: Limits,
+    ) -> Effects {
         let mut effects = Vec::new();
         let Some((at, _, mut member)) = self.members.shift_remove_full(old) else { return effects };
         if let Some(parked) = member.joining.take() {
@@ -431,14 +440,22 @@ impl Group {
 
     fn complete_if_all_joined(&mut self, now: i64) -> Effects {
         let all = self.members.values().all(|m| m.joining.is_some()) && self.pending.is_empty();
-        if self.phase == Phase::Preparing && self.initial_until.is_none() && all { self.complete(now) } else { Vec::new() }
+        if self.phase == Phase::Preparing && self.initial_until.is_none() && all {
+            self.complete(now)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Ends the join phase with whoever is there.
     fn complete(&mut self, now: i64) -> Effects {
         self.initial_until = None;
-        let gone: Vec<String> =
-            self.members.values().filter(|m| m.joining.is_none() && m.instance_id.is_none()).map(|m| m.id.clone()).collect();
+        let gone: Vec<String> = self
+            .members
+            .values()
+            .filter(|m| m.joining.is_none() && m.instance_id.is_none())
+            .map(|m| m.id.clone())
+            .collect();
         for id in gone {
             self.forget(&id);
         }
@@ -549,8 +566,10 @@ impl Group {
             Phase::Completing => {
                 member.owes_sync = false;
                 let replaced = member.syncing.replace(token);
-                let mut effects: Effects =
-                    replaced.map(|parked| Effect::Sync(parked, Err(ResponseError::UnknownMemberId))).into_iter().collect();
+                let mut effects: Effects = replaced
+                    .map(|parked| Effect::Sync(parked, Err(ResponseError::UnknownMemberId)))
+                    .into_iter()
+                    .collect();
                 if is_leader {
                     effects.extend(self.assign(r.assignments, now));
                 }
@@ -592,7 +611,13 @@ impl Group {
     }
 
     /// Heartbeat.
-    pub(super) fn heartbeat(&mut self, member_id: &str, instance_id: Option<&str>, generation: i32, now: i64) -> Result<(), ResponseError> {
+    pub(super) fn heartbeat(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: i64,
+    ) -> Result<(), ResponseError> {
         self.check(member_id, instance_id, generation)?;
         if let Some(member) = self.members.get_mut(member_id) {
             member.expires = now + member.session_timeout;
@@ -601,11 +626,19 @@ impl Group {
     }
 
     /// LeaveGroup of one member, by id or by static name.
-    pub(super) fn leave(&mut self, member_id: &str, instance_id: Option<&str>, now: i64, limits: Limits) -> (Result<(), ResponseError>, Effects) {
+    pub(super) fn leave(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        now: i64,
+        limits: Limits,
+    ) -> (Result<(), ResponseError>, Effects) {
         let id = match instance_id {
             Some(instance) => match self.instances.get(instance) {
                 None => return (Err(ResponseError::UnknownMemberId), Vec::new()),
-                Some(id) if !member_id.is_empty() && id != member_id => return (Err(ResponseError::FencedInstanceId), Vec::new()),
+                Some(id) if !member_id.is_empty() && id != member_id => {
+                    return (Err(ResponseError::FencedInstanceId), Vec::new());
+                }
                 Some(id) => id.clone(),
             },
             None => member_id.to_owned(),
@@ -655,7 +688,13 @@ impl Group {
     }
 
     /// Whether a commit is allowed; it counts as a sign of life.
-    pub(super) fn check_commit(&mut self, member_id: &str, instance_id: Option<&str>, generation: i32, now: i64) -> Result<(), ResponseError> {
+    pub(super) fn check_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: i64,
+    ) -> Result<(), ResponseError> {
         if generation < 0 && member_id.is_empty() {
             return if self.phase == Phase::Empty { Ok(()) } else { Err(ResponseError::UnknownMemberId) };
         }
@@ -734,7 +773,8 @@ fn update(member: &mut Member, r: JoinRequest, token: Token, now: i64) {
     member.client_host = r.client_host;
     member.session_timeout = i64::from(r.session_timeout_ms);
     member.rebalance_timeout = i64::from(r.rebalance_timeout_ms);
-    member.protocols = r.protocols.into_iter().map(|(name, metadata)| (name, Bytes::copy_from_slice(&metadata))).collect();
+    member.protocols =
+        r.protocols.into_iter().map(|(name, metadata)| (name, Bytes::copy_from_slice(&metadata))).collect();
     member.joining = Some(token);
     member.expires = now + member.session_timeout;
 }
@@ -776,7 +816,11 @@ mod tests {
 
     fn sync(group: &mut Group, member: &str, token: Token, assignments: Vec<(String, Bytes)>) -> Effects {
         let generation = group.generation;
-        group.sync(SyncRequest { member_id: member.into(), generation, assignments, ..SyncRequest::default() }, token, 0)
+        group.sync(
+            SyncRequest { member_id: member.into(), generation, assignments, ..SyncRequest::default() },
+            token,
+            0,
+        )
     }
 
     /// A stable group of members a (leader) and b.
@@ -835,7 +879,10 @@ mod tests {
         let replies = joined(group.join(asks, "m".into(), 1, 0, LIMITS));
         assert_eq!((replies[0].1.error, replies[0].1.member_id.as_str()), (Some(ResponseError::MemberIdRequired), "m"));
         assert_eq!(joined(group.join(request("m"), String::new(), 2, 0, LIMITS))[0].1.error, None);
-        assert_eq!(joined(group.join(request("n"), String::new(), 3, 0, LIMITS))[0].1.error, Some(ResponseError::UnknownMemberId));
+        assert_eq!(
+            joined(group.join(request("n"), String::new(), 3, 0, LIMITS))[0].1.error,
+            Some(ResponseError::UnknownMemberId)
+        );
     }
 
     #[test]
@@ -857,9 +904,15 @@ mod tests {
     fn members_without_a_common_assignor_are_refused() {
         let mut group = stable();
         let other = JoinRequest { protocols: vec![("sticky".into(), Bytes::new())], ..request("") };
-        assert_eq!(joined(group.join(other, "c".into(), 7, 0, LIMITS))[0].1.error, Some(ResponseError::InconsistentGroupProtocol));
+        assert_eq!(
+            joined(group.join(other, "c".into(), 7, 0, LIMITS))[0].1.error,
+            Some(ResponseError::InconsistentGroupProtocol)
+        );
         let other = JoinRequest { protocol_type: "connect".into(), ..request("") };
-        assert_eq!(joined(group.join(other, "c".into(), 8, 0, LIMITS))[0].1.error, Some(ResponseError::InconsistentGroupProtocol));
+        assert_eq!(
+            joined(group.join(other, "c".into(), 8, 0, LIMITS))[0].1.error,
+            Some(ResponseError::InconsistentGroupProtocol)
+        );
     }
 
     #[test]
