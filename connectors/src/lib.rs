@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod data;
+pub mod postgres;
 
 use api::{Connector, TransformSpec};
 
