@@ -9,12 +9,13 @@
 
 pub mod api;
 pub mod data;
+pub mod jdbc;
 pub mod postgres;
 
 use api::{Connector, TransformSpec};
 
 /// Every connector that the worker can run; a line here is all that is needed to register one.
-pub static CONNECTORS: &[Connector] = &[];
+pub static CONNECTORS: &[Connector] = &[Connector::Source(&jdbc::JdbcSourceConnector)];
 
 /// Every transform that a connector config can name.
 pub static TRANSFORMS: &[&TransformSpec] = &[];
