@@ -2,6 +2,7 @@
 //!
 //! - [`data`]: schemas and values (Kafka Connect's data model, `org.apache.kafka.connect.data`).
 //! - [`api`]: the contract between the worker and a connector: records, configs, errors, source and sink traits.
+//! - [`jdbc`]: the JDBC source and sink connectors; [`postgres`]: all that touches PostgreSQL.
 //! - [`transforms`]: single message transforms, one a file.
 //!
 //! [`CONNECTORS`] and [`TRANSFORMS`] are the only registration lists. Nothing here may name a Kafka client, an HTTP
@@ -15,7 +16,8 @@ pub mod postgres;
 use api::{Connector, TransformSpec};
 
 /// Every connector that the worker can run; a line here is all that is needed to register one.
-pub static CONNECTORS: &[Connector] = &[Connector::Source(&jdbc::JdbcSourceConnector)];
+pub static CONNECTORS: &[Connector] =
+    &[Connector::Source(&jdbc::JdbcSourceConnector), Connector::Sink(&jdbc::JdbcSinkConnector)];
 
 /// Every transform that a connector config can name.
 pub static TRANSFORMS: &[&TransformSpec] = &[];
