@@ -207,7 +207,6 @@ enum Event {
 
 impl Supervisor {
     async fn run(mut self) {
-        let mut reconcile = true;
         loop {
             let Some(wanted) = self.desired.borrow_and_update().clone() else {
                 self.drop_plan();
@@ -215,10 +214,7 @@ impl Supervisor {
                 self.log_failure("forgetting its status", self.shared.stores.status.delete(&self.name).await);
                 return;
             };
-            if reconcile {
-                self.reconcile(&wanted).await;
-            }
-            reconcile = true;
+            self.reconcile(&wanted).await;
             let event = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => Event::Stop,
@@ -231,14 +227,8 @@ impl Supervisor {
                 Event::Stop => return self.shut_down().await,
                 Event::Desired => {}
                 Event::Restart(restart) => self.restart(&wanted, restart).await,
-                Event::Exit(exit) => {
-                    reconcile = false;
-                    self.task_ended(exit).await;
-                }
-                Event::Planned(planned) => {
-                    reconcile = false;
-                    self.take_plan(&wanted, planned).await;
-                }
+                Event::Exit(exit) => self.task_ended(exit).await,
+                Event::Planned(planned) => self.take_plan(&wanted, planned).await,
             }
         }
     }
