@@ -15,10 +15,10 @@ use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
 use crate::postgres_server::Database;
 
 /// How long a condition may take.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A config for a database.
-pub fn props(database: &Database, entries: &[(&str, &str)]) -> Props {
+pub(crate) fn props(database: &Database, entries: &[(&str, &str)]) -> Props {
     let mut props: Props = [
         ("connection.url", database.jdbc_url().as_str()),
         ("connection.user", "postgres"),
@@ -36,28 +36,30 @@ pub fn props(database: &Database, entries: &[(&str, &str)]) -> Props {
 
 /// Stored offsets in memory.
 #[derive(Debug, Default)]
-pub struct Offsets(pub Vec<(Position, Position)>);
+pub(crate) struct Offsets(pub(crate) Vec<(Position, Position)>);
 
 #[async_trait]
 impl OffsetReader for Offsets {
     async fn offsets(&self, partitions: &[Position]) -> Result<Vec<Option<Position>>> {
         Ok(partitions
             .iter()
-            .map(|wanted| self.0.iter().rev().find(|(partition, _)| partition == wanted).map(|(_, offset)| offset.clone()))
+            .map(|wanted| {
+                self.0.iter().rev().find(|(partition, _)| partition == wanted).map(|(_, offset)| offset.clone())
+            })
             .collect())
     }
 }
 
 /// A running source with one task.
-pub struct Source {
-    pub task: Box<dyn SourceTask>,
-    pub health: Health,
+pub(crate) struct Source {
+    pub(crate) task: Box<dyn SourceTask>,
+    pub(crate) health: Health,
     /// The last offset that came with a record.
-    pub stored: Vec<(Position, Position)>,
+    pub(crate) stored: Vec<(Position, Position)>,
 }
 
 impl Source {
-    pub async fn open(props: &Props, stored: Vec<(Position, Position)>) -> Result<Self> {
+    pub(crate) async fn open(props: &Props, stored: Vec<(Position, Position)>) -> Result<Self> {
         let health = Health::default();
         let mut plans = JdbcSourceConnector.plan(props, 1, &health).await?;
         assert_eq!(plans.len(), 1, "{:?}", health.message());
@@ -73,11 +75,16 @@ impl Source {
     }
 
     /// Polls until this many records came.
-    pub async fn take(&mut self, count: usize) -> Vec<SourceRecord> {
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<SourceRecord> {
         let deadline = Instant::now() + DEADLINE;
         let mut records = Vec::new();
         while records.len() < count {
-            assert!(Instant::now() < deadline, "{} of {count} records came; {:?}", records.len(), self.health.message());
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} records came; {:?}",
+                records.len(),
+                self.health.message()
+            );
             records.extend(self.task.poll().await.unwrap());
         }
         for record in &records {
@@ -90,19 +97,20 @@ impl Source {
 }
 
 /// A running sink task.
-pub struct Sink {
-    pub task: Box<dyn SinkTask>,
-    pub health: Health,
+pub(crate) struct Sink {
+    pub(crate) task: Box<dyn SinkTask>,
+    pub(crate) health: Health,
     next: i64,
 }
 
 impl Sink {
-    pub async fn open(props: &Props) -> Result<Self> {
+    pub(crate) async fn open(props: &Props) -> Result<Self> {
         let health = Health::default();
         let context = SinkContext {
             connector: "sink".into(),
             task: 0,
-            group: "connect-sink".into(),
+            // As each connector has a group of its own.
+            group: format!("connect-{}", props.get("table.name.format").map_or("sink", String::as_str)).into(),
             stop: CancellationToken::new(),
             health: health.clone(),
         };
@@ -110,7 +118,7 @@ impl Sink {
     }
 
     /// Writes records at the next offsets of partition 0.
-    pub async fn put(&mut self, records: &[SourceRecord]) -> Result<Vec<Rejected>> {
+    pub(crate) async fn put(&mut self, records: &[SourceRecord]) -> Result<Vec<Rejected>> {
         let consumed = consumed(records, self.next);
         let rejected = self.task.put(&consumed).await?;
         self.next += i64::try_from(records.len()).unwrap();
@@ -119,7 +127,7 @@ impl Sink {
 }
 
 /// Records as a consumer would get them, from an offset on.
-pub fn consumed(records: &[SourceRecord], from: i64) -> Vec<SinkRecord> {
+pub(crate) fn consumed(records: &[SourceRecord], from: i64) -> Vec<SinkRecord> {
     records
         .iter()
         .zip(from..)
@@ -131,7 +139,7 @@ pub fn consumed(records: &[SourceRecord], from: i64) -> Vec<SinkRecord> {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition().await {
         assert!(Instant::now() < deadline, "{what} did not happen in time");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use towline_connectors::api::{
-    ErrorKind, Origin, Record, SinkContext, SinkConnector, SinkRecord, TopicPartition, Health,
+    ErrorKind, Health, Origin, Record, SinkConnector, SinkContext, SinkRecord, TopicPartition,
 };
 use towline_connectors::data::{Datum, Field, Schema, Type, Value};
 use towline_connectors::jdbc::JdbcSinkConnector;
@@ -33,7 +33,9 @@ fn tombstone(offset: i64, key: i32) -> SinkRecord {
 
 fn rows(from: i64, count: i64, schema: &Arc<Schema>) -> Vec<SinkRecord> {
     (from..from + count)
-        .map(|at| record(at, None, schema, vec![Value::Int32(i32::try_from(at).unwrap()), Value::from(format!("v{at}"))]))
+        .map(|at| {
+            record(at, None, schema, vec![Value::Int32(i32::try_from(at).unwrap()), Value::from(format!("v{at}"))])
+        })
         .collect()
 }
 
@@ -46,14 +48,21 @@ async fn table(sql: &str) -> Database {
 #[tokio::test(flavor = "multi_thread")]
 async fn upserts_deletes_and_their_order() {
     let db = table("CREATE TABLE t (k int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old'), (9, 'old')").await;
-    let config = props(&db, &[
-        ("insert.mode", "upsert"), ("pk.mode", "record_key"), ("pk.fields", "k"), ("delete.enabled", "true"),
-    ]);
+    let config = props(
+        &db,
+        &[("insert.mode", "upsert"), ("pk.mode", "record_key"), ("pk.fields", "k"), ("delete.enabled", "true")],
+    );
     let mut sink = Sink::open(&config).await.unwrap();
     let s = schema(&[("v", Type::String)]);
     let set = |offset, key, text: &str| record(offset, Some(key), &s, vec![Value::from(text)]);
     let records = [
-        set(0, 1, "a"), set(1, 1, "b"), set(2, 2, "c"), tombstone(3, 2), set(4, 3, "d"), tombstone(5, 3), set(6, 3, "e"),
+        set(0, 1, "a"),
+        set(1, 1, "b"),
+        set(2, 2, "c"),
+        tombstone(3, 2),
+        set(4, 3, "d"),
+        tombstone(5, 3),
+        set(6, 3, "e"),
         tombstone(7, 9),
     ];
     assert!(sink.task.put(&records).await.unwrap().is_empty());
@@ -73,10 +82,16 @@ async fn updates_touch_only_what_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn creates_and_evolves_tables() {
     let db = shared().database().await;
-    let config = props(&db, &[
-        ("auto.create", "true"), ("auto.evolve", "true"), ("pk.mode", "record_value"), ("pk.fields", "id"),
-        ("insert.mode", "upsert"),
-    ]);
+    let config = props(
+        &db,
+        &[
+            ("auto.create", "true"),
+            ("auto.evolve", "true"),
+            ("pk.mode", "record_value"),
+            ("pk.fields", "id"),
+            ("insert.mode", "upsert"),
+        ],
+    );
     let mut sink = Sink::open(&config).await.unwrap();
     let first = schema(&[("id", Type::Int32), ("v", Type::String)]);
     let second = schema(&[("id", Type::Int32), ("v", Type::String), ("n", Type::Float64)]);
@@ -84,17 +99,39 @@ async fn creates_and_evolves_tables() {
     records.push(record(2, None, &second, vec![Value::Int32(1), Value::from("new"), Value::Float64(0.5)]));
     records.extend(rows(3, 1, &first));
     assert!(sink.task.put(&records).await.unwrap().is_empty());
-    assert_eq!(db.text("SELECT string_agg(id || v || coalesce(n::text, '-'), ',' ORDER BY id) FROM t").await, "0v0-,1new0.5,3v3-");
-    assert_eq!(db.text("SELECT string_agg(attname, ',') FROM pg_index, pg_attribute WHERE indrelid = 't'::regclass \
-                        AND indisprimary AND attrelid = indrelid AND attnum = indkey[0]").await, "id");
+    assert_eq!(
+        db.text("SELECT string_agg(id || v || coalesce(n::text, '-'), ',' ORDER BY id) FROM t").await,
+        "0v0-,1new0.5,3v3-"
+    );
+    assert_eq!(
+        db.text(
+            "SELECT string_agg(attname, ',') FROM pg_index, pg_attribute WHERE indrelid = 't'::regclass \
+                        AND indisprimary AND attrelid = indrelid AND attnum = indkey[0]"
+        )
+        .await,
+        "id"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strings_go_into_any_type() {
-    let db = table("CREATE TABLE t (i int, n numeric(5,2), b boolean, d date, ts timestamptz, u uuid, ip inet, a int[], j jsonb)").await;
+    let db = table(
+        "CREATE TABLE t (i int, n numeric(5,2), b boolean, d date, ts timestamptz, u uuid, ip inet, a int[], j jsonb)",
+    )
+    .await;
     let names = ["i", "n", "b", "d", "ts", "u", "ip", "a", "j"];
     let s = schema(&names.map(|name| (name, Type::String)));
-    let text = ["7", "1.50", "yes", "2024-02-29", "2024-02-29T12:00:00Z", "abababab-abab-abab-abab-abababababab", "::1", "{1,2}", "{}"];
+    let text = [
+        "7",
+        "1.50",
+        "yes",
+        "2024-02-29",
+        "2024-02-29T12:00:00Z",
+        "abababab-abab-abab-abab-abababababab",
+        "::1",
+        "{1,2}",
+        "{}",
+    ];
     let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
     assert!(sink.task.put(&[record(0, None, &s, text.map(Value::from).to_vec())]).await.unwrap().is_empty());
     assert_eq!(
@@ -279,7 +316,10 @@ async fn wrong_passwords_are_told_at_the_key() {
     let keys: Vec<_> = JdbcSinkConnector.check(&config).await.into_iter().map(|error| error.key).collect();
     assert_eq!(keys, ["connection.user", "connection.password"]);
     let context = SinkContext {
-        connector: "s".into(), task: 0, group: "g".into(), stop: tokio_util::sync::CancellationToken::new(),
+        connector: "s".into(),
+        task: 0,
+        group: "g".into(),
+        stop: tokio_util::sync::CancellationToken::new(),
         health: Health::default(),
     };
     assert_eq!(JdbcSinkConnector.open(&config, context).await.err().unwrap().kind(), ErrorKind::Config);

@@ -21,7 +21,8 @@ fn field(record: &SourceRecord, name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn incrementing_resumes_after_the_stored_offset() {
     let db = shared().database().await;
-    db.run("CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 5)").await;
+    db.run("CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'x' FROM generate_series(1, 5)")
+        .await;
     let config = props(&db, &[("mode", "incrementing"), ("table.whitelist", "t"), ("topic.prefix", "a-")]);
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(5).await;
@@ -75,7 +76,8 @@ async fn many_writers_lose_no_row() {
             tokio::spawn(async move {
                 let mut connection = db.connect().await;
                 for _ in 0..100 {
-                    let sql = format!("BEGIN; INSERT INTO t (v) VALUES ({writer}); INSERT INTO t (v) VALUES (1); COMMIT");
+                    let sql =
+                        format!("BEGIN; INSERT INTO t (v) VALUES ({writer}); INSERT INTO t (v) VALUES (1); COMMIT");
                     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
                 }
             })
@@ -94,12 +96,16 @@ async fn many_writers_lose_no_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn timestamps_wait_for_older_transactions_and_keep_ties_together() {
     let db = shared().database().await;
-    db.run("CREATE TABLE t (id serial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); \
+    db.run(
+        "CREATE TABLE t (id serial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); \
             INSERT INTO t (at) SELECT '2024-01-01' FROM generate_series(1, 2500); \
-            INSERT INTO t (at) SELECT '2024-01-02 00:00:00.000001' FROM generate_series(1, 10); CREATE INDEX ON t (at)").await;
-    let config = props(&db, &[
-        ("mode", "timestamp"), ("table.whitelist", "t"), ("timestamp.column.name", "at"), ("batch.max.rows", "1000"),
-    ]);
+            INSERT INTO t (at) SELECT '2024-01-02 00:00:00.000001' FROM generate_series(1, 10); CREATE INDEX ON t (at)",
+    )
+    .await;
+    let config = props(
+        &db,
+        &[("mode", "timestamp"), ("table.whitelist", "t"), ("timestamp.column.name", "at"), ("batch.max.rows", "1000")],
+    );
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(2510).await;
     assert_eq!(records.len(), 2510);
@@ -123,12 +129,21 @@ async fn timestamps_wait_for_older_transactions_and_keep_ties_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn timestamp_and_id_see_updates() {
     let db = shared().database().await;
-    db.run("CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL, at2 timestamp); \
-            INSERT INTO t VALUES (2, '2024-01-01'), (1, '2024-01-01'), (3, '2024-01-02')").await;
-    let config = props(&db, &[
-        ("mode", "timestamp+incrementing"), ("table.whitelist", "t"), ("timestamp.column.name", "at2,at"),
-        ("incrementing.column.name", "id"), ("db.timezone", "Asia/Seoul"),
-    ]);
+    db.run(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamp NOT NULL, at2 timestamp); \
+            INSERT INTO t VALUES (2, '2024-01-01'), (1, '2024-01-01'), (3, '2024-01-02')",
+    )
+    .await;
+    let config = props(
+        &db,
+        &[
+            ("mode", "timestamp+incrementing"),
+            ("table.whitelist", "t"),
+            ("timestamp.column.name", "at2,at"),
+            ("incrementing.column.name", "id"),
+            ("db.timezone", "Asia/Seoul"),
+        ],
+    );
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(3).await;
     assert_eq!(ids(&records), [1, 2, 3]);
@@ -144,14 +159,17 @@ async fn timestamp_and_id_see_updates() {
 async fn bulk_and_queries() {
     let db = shared().database().await;
     db.run("CREATE TABLE t (id int PRIMARY KEY, v text NOT NULL); INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
-    let mut source = Source::open(&props(&db, &[("mode", "bulk"), ("table.whitelist", "t")]), Vec::new()).await.unwrap();
+    let mut source =
+        Source::open(&props(&db, &[("mode", "bulk"), ("table.whitelist", "t")]), Vec::new()).await.unwrap();
     let records = source.take(4).await;
     assert_eq!(ids(&records)[..4], [1, 2, 1, 2]);
     assert!(records.iter().all(|record| record.offset.is_none()));
-    let query = "SELECT a.id, a.v, b.v AS w, a.id + 0.5 AS n FROM t a LEFT JOIN t b ON b.id = a.id + 1 WHERE a.id > 0 -- all";
-    let config = props(&db, &[
-        ("mode", "incrementing"), ("query", query), ("incrementing.column.name", "a.id"), ("topic.prefix", "q"),
-    ]);
+    let query =
+        "SELECT a.id, a.v, b.v AS w, a.id + 0.5 AS n FROM t a LEFT JOIN t b ON b.id = a.id + 1 WHERE a.id > 0 -- all";
+    let config = props(
+        &db,
+        &[("mode", "incrementing"), ("query", query), ("incrementing.column.name", "a.id"), ("topic.prefix", "q")],
+    );
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(2).await;
     assert_eq!((ids(&records), &*records[0].record.topic), (vec![1, 2], "q"));
@@ -166,7 +184,8 @@ async fn bulk_and_queries() {
 async fn a_column_added_while_running_shows_in_the_next_rows() {
     let db = shared().database().await;
     db.run("CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").await;
-    let mut source = Source::open(&props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]), Vec::new()).await.unwrap();
+    let mut source =
+        Source::open(&props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]), Vec::new()).await.unwrap();
     assert_eq!(source.take(1).await[0].record.value.schema.as_ref().unwrap().fields.len(), 1);
     db.run("ALTER TABLE t ADD v text; INSERT INTO t (v) VALUES ('x')").await;
     let records = source.take(1).await;
@@ -179,8 +198,11 @@ async fn a_column_added_while_running_shows_in_the_next_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_tables_and_notices_new_ones() {
     let db = shared().database().await;
-    db.run("CREATE TABLE a (id serial); CREATE TABLE b (id serial); CREATE SCHEMA s; CREATE TABLE s.c (id serial); \
-            CREATE VIEW v AS TABLE a").await;
+    db.run(
+        "CREATE TABLE a (id serial); CREATE TABLE b (id serial); CREATE SCHEMA s; CREATE TABLE s.c (id serial); \
+            CREATE VIEW v AS TABLE a",
+    )
+    .await;
     let config = props(&db, &[("mode", "bulk"), ("table.poll.interval.ms", "10")]);
     let plans = JdbcSourceConnector.plan(&config, 2, &Health::default()).await.unwrap();
     let tables: Vec<_> = plans.iter().map(|plan| plan["tables"].as_str()).collect();

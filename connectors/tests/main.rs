@@ -1,5 +1,7 @@
 //! Tests of the connectors against a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod jdbc_harness;
 mod jdbc_round_trip;
 mod jdbc_sink;

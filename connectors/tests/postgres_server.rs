@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// A running server.
 #[derive(Debug)]
-pub struct PostgresServer {
+pub(crate) struct PostgresServer {
     port: u16,
     folder: PathBuf,
     binaries: PathBuf,
@@ -22,20 +22,20 @@ pub struct PostgresServer {
 
 /// A database of its own for a test.
 #[derive(Debug, Clone)]
-pub struct Database {
-    pub port: u16,
-    pub name: String,
+pub(crate) struct Database {
+    pub(crate) port: u16,
+    pub(crate) name: String,
 }
 
 /// The server that all tests of the binary share.
-pub fn shared() -> &'static PostgresServer {
+pub(crate) fn shared() -> &'static PostgresServer {
     static SERVER: OnceLock<PostgresServer> = OnceLock::new();
     SERVER.get_or_init(PostgresServer::start)
 }
 
 impl PostgresServer {
     /// Makes and starts a server.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let binaries = find_binaries();
         let folder = tempfile::Builder::new().prefix("towline-pg-").tempdir().unwrap().keep();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -45,12 +45,15 @@ impl PostgresServer {
         let data = folder.join("data");
         let password = folder.join("password");
         fs::write(&password, "sesame").unwrap();
-        run(as_postgres(&binaries.join("initdb")).args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8"]).args([
-            "--locale=C", "--no-sync", "--pwfile",
-        ]).arg(&password).arg("-D").arg(&data));
+        run(as_postgres(&binaries.join("initdb"))
+            .args(["-U", "postgres", "-A", "scram-sha-256", "-E", "UTF8"])
+            .args(["--locale=C", "--no-sync", "--pwfile"])
+            .arg(&password)
+            .arg("-D")
+            .arg(&data));
         let settings = format!(
             "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{}'\nfsync=off\n\
-             synchronous_commit=off\nfull_page_writes=off\nmax_connections=200\nmax_prepared_transactions=5\n",
+             full_page_writes=off\nmax_connections=200\nmax_prepared_transactions=5\n",
             folder.display()
         );
         let file = data.join("postgresql.conf");
@@ -75,17 +78,17 @@ impl PostgresServer {
     }
 
     /// Starts the server again.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.control(&["start"]);
     }
 
     /// Stops the server as a crash would.
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         self.control(&["stop", "-m", "immediate"]);
     }
 
     /// Makes a database with a name of its own.
-    pub async fn database(&self) -> Database {
+    pub(crate) async fn database(&self) -> Database {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let admin = Database { port: self.port, name: "postgres".to_owned() };
@@ -96,23 +99,23 @@ impl PostgresServer {
 
 impl Database {
     /// The JDBC URL, without user and password.
-    pub fn jdbc_url(&self) -> String {
+    pub(crate) fn jdbc_url(&self) -> String {
         format!("jdbc:postgresql://127.0.0.1:{}/{}", self.port, self.name)
     }
 
     /// A connection of the superuser.
-    pub async fn connect(&self) -> PgConnection {
+    pub(crate) async fn connect(&self) -> PgConnection {
         let url = format!("postgres://postgres:sesame@127.0.0.1:{}/{}", self.port, self.name);
         PgConnection::connect(&url).await.unwrap()
     }
 
     /// Runs statements.
-    pub async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         self.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.unwrap();
     }
 
     /// The only value of a query, as text.
-    pub async fn text(&self, sql: &str) -> String {
+    pub(crate) async fn text(&self, sql: &str) -> String {
         let sql = format!("SELECT ({sql})::text");
         let value: Option<String> =
             sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut self.connect().await).await.unwrap();
@@ -124,7 +127,8 @@ fn find_binaries() -> PathBuf {
     let config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
     let told = Command::new(config).arg("--bindir").output().ok().filter(|output| output.status.success());
     let told = told.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    let packaged = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let packaged =
+        fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let mut packaged: Vec<PathBuf> = packaged.collect();
     packaged.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();

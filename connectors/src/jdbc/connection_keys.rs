@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::api::{Config, ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width};
+use crate::api::{
+    Config, ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width,
+};
 use crate::postgres::connection::{ConnectionSettings, Session};
 use crate::postgres::temporal::Zone;
 

@@ -83,13 +83,8 @@ impl Table {
 }
 
 /// The driver's names of kinds of tables, with `relkind`.
-const TABLE_TYPES: &[(&str, char)] = &[
-    ("FOREIGN TABLE", 'f'),
-    ("MATERIALIZED VIEW", 'm'),
-    ("PARTITIONED TABLE", 'p'),
-    ("TABLE", 'r'),
-    ("VIEW", 'v'),
-];
+const TABLE_TYPES: &[(&str, char)] =
+    &[("FOREIGN TABLE", 'f'), ("MATERIALIZED VIEW", 'm'), ("PARTITIONED TABLE", 'p'), ("TABLE", 'r'), ("VIEW", 'v')];
 
 /// Lists the tables of the given types, ordered by type, schema and name as JDBC's `getTables`.
 ///
@@ -178,11 +173,8 @@ pub async fn columns_by_number(
     }
     let (tables, numbers): (Vec<Oid>, Vec<i16>) = wanted.iter().map(|(table, number)| (Oid(*table), *number)).unzip();
     let sql = format!("{COLUMNS} (a.attrelid, a.attnum) IN (SELECT * FROM unnest($1::oid[], $2::int2[]))");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(&tables)
-        .bind(&numbers)
-        .fetch_all(&mut session.connection)
-        .await?;
+    let rows =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables).bind(&numbers).fetch_all(&mut session.connection).await?;
     rows.iter()
         .map(|row| Ok(((row.try_get::<Oid, _>("attrelid")?.0, row.try_get("attnum")?), column_of(row)?)))
         .collect()

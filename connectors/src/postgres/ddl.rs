@@ -41,7 +41,10 @@ pub fn column_type(schema: &Schema) -> Result<String, String> {
         }
         (None, Type::Map | Type::Struct) => {
             let name = schema.name().unwrap_or("null");
-            return Err(format!("{name} ({}) type doesn't have a mapping to the SQL database column type", schema.kind.java_name()));
+            return Err(format!(
+                "{name} ({}) type doesn't have a mapping to the SQL database column type",
+                schema.kind.java_name()
+            ));
         }
     };
     Ok(name.to_owned())
@@ -108,7 +111,8 @@ fn default_literal(value: &Value, schema: &Schema, options: &RenderOptions) -> S
         (_, Some(Logical::Decimal { .. })) => render::text(value, Some(schema), options, false),
         (value, Some(Logical::Timestamp | Logical::Time)) => {
             let text = render::text(value, Some(schema), options, false);
-            let bare = text.rfind(['+', '-']).filter(|at| *at > 10 || !text.contains(' ')).map_or(&*text, |at| &text[..at]);
+            let bare =
+                text.rfind(['+', '-']).filter(|at| *at > 10 || !text.contains(' ')).map_or(&*text, |at| &text[..at]);
             literal(bare)
         }
         _ => literal(&render::text(value, Some(schema), options, false)),

@@ -328,10 +328,28 @@ mod tests {
     }
 
     const ALL: [PgType; 22] = [
-        PgType::Int2, PgType::Int4, PgType::Int8, PgType::Oid, PgType::Numeric(None), PgType::Float4, PgType::Float8,
-        PgType::Money, PgType::Bool, PgType::Bit(1), PgType::Bit(4), PgType::Bit(12), PgType::Text, PgType::Char,
-        PgType::Bytea, PgType::Date, PgType::Time, PgType::TimeTz, PgType::Timestamp, PgType::TimestampTz,
-        PgType::Uuid, PgType::Jsonb,
+        PgType::Int2,
+        PgType::Int4,
+        PgType::Int8,
+        PgType::Oid,
+        PgType::Numeric(None),
+        PgType::Float4,
+        PgType::Float8,
+        PgType::Money,
+        PgType::Bool,
+        PgType::Bit(1),
+        PgType::Bit(4),
+        PgType::Bit(12),
+        PgType::Text,
+        PgType::Char,
+        PgType::Bytea,
+        PgType::Date,
+        PgType::Time,
+        PgType::TimeTz,
+        PgType::Timestamp,
+        PgType::TimestampTz,
+        PgType::Uuid,
+        PgType::Jsonb,
     ];
 
     #[test]
@@ -340,8 +358,10 @@ mod tests {
         assert_eq!(decode(PgType::Int4, &[0, 0, 0, 7]), Ok(Value::Int32(7)));
         assert_eq!(decode(PgType::Int4, &[0; 8]), Err(FieldError::Shape));
         assert_eq!(decode(PgType::Bit(4), &[0, 0, 0, 4, 0b0101_0000]), Ok(Value::Int8(101)));
-        assert_eq!(decode(PgType::Bit(12), &[0, 0, 0, 12, 0b1010_1010, 0b1010_0000]).unwrap(),
-            Value::Bytes("101010101010".into()));
+        assert_eq!(
+            decode(PgType::Bit(12), &[0, 0, 0, 12, 0b1010_1010, 0b1010_0000]).unwrap(),
+            Value::Bytes("101010101010".into())
+        );
         assert_eq!(decode(PgType::TimeTz, &[0; 12]), Ok(Value::Int32(0)));
         assert_eq!(decode(PgType::Timestamp, &[0; 8]), Ok(Value::Int64(946_684_800_000)));
         assert_eq!(

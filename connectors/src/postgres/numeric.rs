@@ -57,7 +57,7 @@ impl<'a> RawNumeric<'a> {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn to_decimal_bytes(&self, scale: i32) -> Result<Vec<u8>, NotDecimal> {
+    pub fn to_decimal_bytes(self, scale: i32) -> Result<Vec<u8>, NotDecimal> {
         match self.to_i128(scale)? {
             Some(number) => Ok(shortest(&number.to_be_bytes())),
             None => self.to_big(scale).map(|number| number.to_signed_bytes_be()),
@@ -68,7 +68,7 @@ impl<'a> RawNumeric<'a> {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn to_i128(&self, scale: i32) -> Result<Option<i128>, NotDecimal> {
+    pub fn to_i128(self, scale: i32) -> Result<Option<i128>, NotDecimal> {
         self.finite()?;
         let words = self.words();
         let count = words.len();
@@ -80,7 +80,7 @@ impl<'a> RawNumeric<'a> {
             return Ok(Some(0));
         }
         let shift = 4 * (self.weight - i32::try_from(count).unwrap_or(0) + 1) + scale;
-        let scaled = match u32::try_from(shift.unsigned_abs()).ok().and_then(|shift| 10_i128.checked_pow(shift)) {
+        let scaled = match 10_i128.checked_pow(shift.unsigned_abs()) {
             Some(power) if shift >= 0 => number.checked_mul(power),
             Some(power) if number % power != 0 => return Err(NotDecimal::Inexact),
             Some(power) => Some(number / power),
@@ -89,7 +89,7 @@ impl<'a> RawNumeric<'a> {
         Ok(scaled.map(|number| if self.sign == NEGATIVE { -number } else { number }))
     }
 
-    fn to_big(&self, scale: i32) -> Result<BigInt, NotDecimal> {
+    fn to_big(self, scale: i32) -> Result<BigInt, NotDecimal> {
         let mut text = String::with_capacity(self.digits.len() * 2 + 1);
         if self.sign == NEGATIVE {
             text.push('-');
@@ -104,7 +104,7 @@ impl<'a> RawNumeric<'a> {
     }
 
     /// The nearest double, with NaN and infinities.
-    pub fn to_f64(&self) -> f64 {
+    pub fn to_f64(self) -> f64 {
         match self.sign {
             NAN => return f64::NAN,
             POSITIVE_INFINITY => return f64::INFINITY,

@@ -76,9 +76,11 @@ pub fn wall_days(days: i32, options: &RenderOptions) -> i64 {
 
 /// Microseconds of the day of a Connect Time.
 pub fn wall_time(millis: i32, options: &RenderOptions) -> i64 {
-    let shifted = i64::from(millis) + options.zone.offset_seconds(0) * 1000;
-    let wall = if (0..=DAY_MILLIS).contains(&shifted) { shifted } else { shifted.rem_euclid(DAY_MILLIS) };
-    wall * 1000
+    match &options.zone {
+        // 24:00 is a time of its own.
+        Zone::Utc if i64::from(millis) == DAY_MILLIS => temporal::DAY_MICROS,
+        zone => (i64::from(millis) + zone.offset_seconds(0) * 1000).rem_euclid(DAY_MILLIS) * 1000,
+    }
 }
 
 /// Microseconds since 1970 in PostgreSQL's calendar of an instant.

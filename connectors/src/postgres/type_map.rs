@@ -206,9 +206,9 @@ pub fn numeric_form(declared: Option<(i32, i32)>, mapping: NumericMapping) -> Nu
     if scale == 0 {
         return match precision {
             ..=2 => NumericForm::Integer(Type::Int8),
-            ..=4 => NumericForm::Integer(Type::Int16),
-            ..=9 => NumericForm::Integer(Type::Int32),
-            ..=18 => NumericForm::Integer(Type::Int64),
+            3..=4 => NumericForm::Integer(Type::Int16),
+            5..=9 => NumericForm::Integer(Type::Int32),
+            10..=18 => NumericForm::Integer(Type::Int64),
             _ => NumericForm::Decimal(0),
         };
     }
@@ -231,8 +231,10 @@ pub fn connect_schema(
         PgType::Int4 => Schema::new(Type::Int32),
         PgType::Int8 | PgType::Oid => Schema::new(Type::Int64),
         PgType::Numeric(declared) => match numeric_form(declared, mapping) {
-            NumericForm::Decimal(scale) => data::decimal(scale)
-                .with_parameter("connect.decimal.precision", declared.map_or(0, |(precision, _)| precision).to_string()),
+            NumericForm::Decimal(scale) => data::decimal(scale).with_parameter(
+                "connect.decimal.precision",
+                declared.map_or(0, |(precision, _)| precision).to_string(),
+            ),
             NumericForm::Integer(kind) => Schema::new(kind),
             NumericForm::Double => Schema::new(Type::Float64),
         },
@@ -258,7 +260,8 @@ mod tests {
     fn numeric_table_of_the_original() {
         use NumericForm::{Decimal, Double, Integer};
         use NumericMapping as M;
-        let rows: [(Option<(i32, i32)>, [NumericForm; 4]); 6] = [
+        type Row = (Option<(i32, i32)>, [NumericForm; 4]);
+        let rows: [Row; 6] = [
             (Some((2, 0)), [Decimal(0), Integer(Type::Int8), Integer(Type::Int8), Integer(Type::Int8)]),
             (Some((18, 0)), [Decimal(0), Integer(Type::Int64), Integer(Type::Int64), Integer(Type::Int64)]),
             (Some((19, 0)), [Decimal(0); 4]),
@@ -267,7 +270,8 @@ mod tests {
             (None, [Decimal(127), Decimal(127), Double, Double]),
         ];
         for (declared, expected) in rows {
-            let found = [M::None, M::PrecisionOnly, M::BestFit, M::BestFitEagerDouble].map(|m| numeric_form(declared, m));
+            let found =
+                [M::None, M::PrecisionOnly, M::BestFit, M::BestFitEagerDouble].map(|m| numeric_form(declared, m));
             assert_eq!(found, expected, "{declared:?}");
         }
         assert_eq!(numeric_modifier((12 << 16 | 2) + 4), Some((12, 2)));

@@ -122,7 +122,12 @@ fn mapping_keys(def: ConfigDef) -> ConfigDef {
             .display("Table Name Format")
             .check(Validator::NonEmpty),
     )
-    .with(boolean("table.name.normalize", "false", MAPPING, "Whether characters other than letters, digits and _ become _ (Aiven's key)."))
+    .with(boolean(
+        "table.name.normalize",
+        "false",
+        MAPPING,
+        "Whether characters other than letters, digits and _ become _ (Aiven's key).",
+    ))
     .with(
         ConfigKey::with_default("topics.to.tables.mapping", List, "")
             .doc("Entries topic:table, which go before table.name.format (Aiven's key).")
@@ -212,7 +217,10 @@ fn retry_keys(def: ConfigDef) -> ConfigDef {
             .display("Retry Backoff (millis)")
             .check(Validator::AtLeast(0)),
     )
-    .with(boolean("trim.sensitive.log", "false", RETRIES, "Accepted for compatibility: logs never hold rows.").importance(Importance::Low))
+    .with(
+        boolean("trim.sensitive.log", "false", RETRIES, "Accepted for compatibility: logs never hold rows.")
+            .importance(Importance::Low),
+    )
 }
 
 /// Errors across keys.
@@ -225,7 +233,10 @@ pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
         errors.push(ConfigError::on("delete.enabled", message));
     }
     if matches!(text("insert.mode").as_str(), "upsert") && matches!(text("pk.mode").as_str(), "" | "none") {
-        errors.push(ConfigError::on("pk.mode", "insert.mode=upsert needs a key: set pk.mode to record_key, record_value or kafka"));
+        errors.push(ConfigError::on(
+            "pk.mode",
+            "insert.mode=upsert needs a key: set pk.mode to record_key, record_value or kafka",
+        ));
     }
     let fields = text("pk.fields").split(',').filter(|field| !field.trim().is_empty()).count();
     if text("pk.mode") == "kafka" && fields != 0 && fields != 3 {
@@ -297,7 +308,9 @@ fn topic_tables(config: &Config) -> Result<Vec<(String, String)>> {
         .into_iter()
         .map(|entry| match entry.split_once(':') {
             Some((topic, table)) => Ok((topic.trim().to_owned(), table.trim().to_owned())),
-            None => Err(Error::config(format!("invalid entry \"{entry}\" of topics.to.tables.mapping: topic:table is expected"))),
+            None => Err(Error::config(format!(
+                "invalid entry \"{entry}\" of topics.to.tables.mapping: topic:table is expected"
+            ))),
         })
         .collect()
 }

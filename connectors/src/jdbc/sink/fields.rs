@@ -64,7 +64,11 @@ impl Take {
 ///
 /// # Errors
 /// What the config and the schemas contradict each other in.
-pub(super) fn plan(config: &SinkConfig, key: Option<&Arc<Schema>>, value: Option<&Arc<Schema>>) -> Result<Vec<PlannedField>> {
+pub(super) fn plan(
+    config: &SinkConfig,
+    key: Option<&Arc<Schema>>,
+    value: Option<&Arc<Schema>>,
+) -> Result<Vec<PlannedField>> {
     let mut fields = key_columns(config, key, value)?;
     let taken: Vec<Arc<str>> = fields.iter().map(|field| Arc::clone(&field.name)).collect();
     match value {
@@ -78,7 +82,8 @@ pub(super) fn plan(config: &SinkConfig, key: Option<&Arc<Schema>>, value: Option
             }
         }
         Some(schema) => {
-            if !config.whitelist.is_empty() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue {
+            if !config.whitelist.is_empty() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue
+            {
                 return Err(Error::fatal(
                     "a value of type STRING has no fields: remove fields.whitelist, timestamp.fields.list and pk.mode=record_value",
                 ));
@@ -100,7 +105,11 @@ pub(super) fn plan(config: &SinkConfig, key: Option<&Arc<Schema>>, value: Option
     Ok(fields)
 }
 
-fn key_columns(config: &SinkConfig, key: Option<&Arc<Schema>>, value: Option<&Arc<Schema>>) -> Result<Vec<PlannedField>> {
+fn key_columns(
+    config: &SinkConfig,
+    key: Option<&Arc<Schema>>,
+    value: Option<&Arc<Schema>>,
+) -> Result<Vec<PlannedField>> {
     let names = &config.pk_fields;
     match config.pk_mode {
         PkMode::None => Ok(Vec::new()),

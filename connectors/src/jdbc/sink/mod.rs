@@ -1,5 +1,6 @@
 //! `io.confluent.connect.jdbc.JdbcSinkConnector`: records of topics become rows, by insert, upsert, update and delete.
 
+mod batch;
 mod config;
 mod destination;
 mod fields;

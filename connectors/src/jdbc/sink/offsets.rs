@@ -109,7 +109,8 @@ impl OffsetStore {
             .await?;
         rows.iter()
             .map(|row| {
-                let partition = TopicPartition { topic: Arc::from(row.try_get::<&str, _>(0)?), partition: row.try_get(1)? };
+                let partition =
+                    TopicPartition { topic: Arc::from(row.try_get::<&str, _>(0)?), partition: row.try_get(1)? };
                 Ok((partition, row.try_get(2)?))
             })
             .collect()

@@ -61,7 +61,14 @@ impl WritePlan {
         let unique = table.keys.iter().find_map(|key| {
             key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
         });
-        Self { table: table.name.quoted(), stage: format!("towline_stage_{number}"), columns, direct, overriding, unique }
+        Self {
+            table: table.name.quoted(),
+            stage: format!("towline_stage_{number}"),
+            columns,
+            direct,
+            overriding,
+            unique,
+        }
     }
 
     /// Appends a record as a tuple, with its number in front if staged. On an error nothing is left of it.
@@ -148,7 +155,11 @@ impl WritePlan {
     /// A staged column in the type of the table's column.
     fn staged(&self, at: usize, alias: &str) -> String {
         let column = &self.columns[at];
-        if column.encoder.is_staged() { format!("{alias}.c{at}::{}", column.declared) } else { format!("{alias}.c{at}") }
+        if column.encoder.is_staged() {
+            format!("{alias}.c{at}::{}", column.declared)
+        } else {
+            format!("{alias}.c{at}")
+        }
     }
 
     /// Writes what is staged.
@@ -198,7 +209,8 @@ impl WritePlan {
 
     fn keys_equal(&self, alias: &str) -> String {
         let keys = (0..self.columns.len()).filter(|at| self.columns[*at].key);
-        let equal = join(keys.map(|at| format!("{alias}.{} = {}", self.columns[at].sql, self.staged(at, "s"))), " AND ");
+        let equal =
+            join(keys.map(|at| format!("{alias}.{} = {}", self.columns[at].sql, self.staged(at, "s"))), " AND ");
         if equal.is_empty() { "true".to_owned() } else { equal }
     }
 
@@ -207,7 +219,9 @@ impl WritePlan {
     pub(super) fn take_stored(&self) -> String {
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
         let found = match &self.unique {
-            Some(key) => join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND "),
+            Some(key) => {
+                join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ")
+            }
             // Without a key to go by, only a row that is the same counts as stored; texts can be hashed.
             None => {
                 let row = |values: Vec<String>| format!("ROW({})::text", values.join(","));
@@ -223,7 +237,8 @@ impl WritePlan {
     pub(super) fn take_repeated(&self) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("e", |at| self.staged(at, "e"));
-        let equal = join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
+        let equal =
+            join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
         Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}", self.stage))
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::batch;
 use super::config::{ExactlyOnce, InsertMode, PkMode, SinkConfig};
 use super::destination;
 use super::fields;
@@ -13,7 +14,7 @@ use super::plan::WritePlan;
 use super::work::{self, Item, Run};
 use super::write::{Writer, error_of};
 use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecord, SinkTask, TopicPartition};
-use crate::data::{Schema, Type};
+use crate::data::Schema;
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::Session;
@@ -151,7 +152,7 @@ impl JdbcSinkTask {
             };
             self.roll_back(&error).await;
             match error {
-                PutError::Sql(error) if is_schema_race(&error) && races < 3 => {
+                PutError::Sql(error) if batch::is_schema_race(&error) && races < 3 => {
                     races += 1;
                     self.plans.clear();
                 }
@@ -187,7 +188,7 @@ impl JdbcSinkTask {
     }
 
     async fn transaction(&mut self, records: &[SinkRecord], careful: bool) -> Result<Vec<Rejected>, PutError> {
-        let mut next = next_offsets(records);
+        let mut next = batch::next_offsets(records);
         let stored = self.begin(&next).await?;
         // Another task may have gone further: what it wrote stays, and its offset too.
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
@@ -252,20 +253,20 @@ impl JdbcSinkTask {
         let mut below: Option<(&SinkRecord, i64)> = None;
         for (index, record) in records.iter().enumerate() {
             let start = match below {
-                Some((before, start)) if same_partition(before, record) => start,
-                _ => stored.get(&partition_of(record)).copied().unwrap_or(-1),
+                Some((before, start)) if batch::same_partition(before, record) => start,
+                _ => stored.get(&batch::partition_of(record)).copied().unwrap_or(-1),
             };
             below = Some((record, start));
             if record.origin.offset < start {
                 skipped += 1;
                 continue;
             }
-            if let Err(why) = self.admit(record) {
+            if let Err(why) = batch::admit(&self.config, record) {
                 rejected.push(Rejected { index, error: error_of(record, "", &why) });
                 continue;
             }
             let plan = match &last {
-                Some((before, plan)) if same_schemas(before, record) => Arc::clone(plan),
+                Some((before, plan)) if batch::same_schemas(before, record) => Arc::clone(plan),
                 _ => match self.plan_of(record).await {
                     Ok(plan) => plan,
                     Err(error) if error.kind() == ErrorKind::Data => {
@@ -280,30 +281,6 @@ impl JdbcSinkTask {
         }
         self.tell_skipped(skipped);
         Ok((work::arrange(items, self.config.insert_mode, records), rejected))
-    }
-
-    /// Whether a record has what the config needs.
-    fn admit(&self, record: &SinkRecord) -> Result<(), String> {
-        let (key, value) = (&record.record.key, &record.record.value);
-        let needs_key = self.config.pk_mode == PkMode::RecordKey;
-        if needs_key && (key.value.is_null() || key.schema.is_none()) {
-            return Err("pk.mode=record_key needs records with a key that is not null and has a schema".to_owned());
-        }
-        if value.value.is_null() {
-            if self.config.delete_enabled && needs_key {
-                return Ok(());
-            }
-            return Err("the value is null (a tombstone), which deletes only with delete.enabled=true and \
-                        pk.mode=record_key; to drop such records use the Filter transform with RecordIsTombstone"
-                .to_owned());
-        }
-        match value.schema.as_ref().map(|schema| schema.kind) {
-            Some(Type::Struct | Type::String) => Ok(()),
-            Some(kind) => Err(format!("a value of type STRUCT is needed, found {}", kind.java_name())),
-            None => Err("the value has no schema: JSON needs value.converter.schemas.enable=true and the envelope of \
-                         schema and payload"
-                .to_owned()),
-        }
     }
 
     async fn plan_of(&mut self, record: &SinkRecord) -> Result<Arc<WritePlan>> {
@@ -376,7 +353,8 @@ impl JdbcSinkTask {
         let error = match error {
             PutError::Sql(error) => {
                 let outage = failure::cause(&error) == Cause::Outage;
-                let error = failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
+                let error =
+                    failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
                 if outage { error } else { self.count(error) }
             }
             PutError::Own(error) if error.class().ends_with("TableAlterOrCreateException") => self.count(error),
@@ -474,46 +452,4 @@ impl SinkTask for JdbcSinkTask {
             session.close().await;
         }
     }
-}
-
-/// Two tasks created the same table or column at once.
-fn is_schema_race(error: &sqlx::Error) -> bool {
-    ["42P07", "42701", "42710"].iter().any(|state| failure::is(error, state))
-        || (failure::is(error, "23505") && failure::constraint(error).is_some_and(|name| name.starts_with("pg_")))
-}
-
-fn partition_of(record: &SinkRecord) -> TopicPartition {
-    TopicPartition { topic: Arc::clone(&record.origin.topic), partition: record.origin.partition }
-}
-
-fn same_partition(a: &SinkRecord, b: &SinkRecord) -> bool {
-    a.origin.partition == b.origin.partition
-        && (Arc::ptr_eq(&a.origin.topic, &b.origin.topic) || a.origin.topic == b.origin.topic)
-}
-
-fn same_schemas(a: &SinkRecord, b: &SinkRecord) -> bool {
-    let same = |a: &Option<Arc<Schema>>, b: &Option<Arc<Schema>>| match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    (Arc::ptr_eq(&a.record.topic, &b.record.topic) || a.record.topic == b.record.topic)
-        && same(&a.record.value.schema, &b.record.value.schema)
-        && same(&a.record.key.schema, &b.record.key.schema)
-        && a.record.value.value.is_null() == b.record.value.value.is_null()
-}
-
-/// The offset after the last record of each partition.
-fn next_offsets(records: &[SinkRecord]) -> NextOffsets {
-    let mut next = NextOffsets::new();
-    let mut start = 0;
-    while start < records.len() {
-        let same = |record: &&SinkRecord| same_partition(&records[start], record);
-        let count = records[start..].iter().take_while(same).count();
-        let run = &records[start..start + count];
-        let most = run.iter().map(|record| record.origin.offset + 1).max().unwrap_or(0);
-        let entry = next.entry(partition_of(&records[start])).or_insert(most);
-        *entry = most.max(*entry);
-        start += count;
-    }
-    next
 }

@@ -100,10 +100,14 @@ fn data_keys(def: ConfigDef) -> ConfigDef {
     )
     .with(list("table.whitelist", "Tables to copy: schema.table, \"schema\".\"table\" or the bare name.", DATABASE))
     .with(list("table.blacklist", "Tables not to copy.", DATABASE))
-    .with(list("table.include.list", "Regular expressions that match schema.table of the tables to copy.", DATABASE)
-        .check(Validator::Check(check_regexes)))
-    .with(list("table.exclude.list", "Regular expressions of tables to leave out of table.include.list.", DATABASE)
-        .check(Validator::Check(check_regexes)))
+    .with(
+        list("table.include.list", "Regular expressions that match schema.table of the tables to copy.", DATABASE)
+            .check(Validator::Check(check_regexes)),
+    )
+    .with(
+        list("table.exclude.list", "Regular expressions of tables to leave out of table.include.list.", DATABASE)
+            .check(Validator::Check(check_regexes)),
+    )
     .with(
         ConfigKey::with_default("numeric.precision.mapping", Boolean, "false")
             .doc("Deprecated: true means numeric.mapping=precision_only.")
@@ -122,8 +126,10 @@ fn data_keys(def: ConfigDef) -> ConfigDef {
     .with(calendar_key(DATABASE))
     .with(
         ConfigKey::with_default("unsupported.types", String, "skip")
-            .doc("What happens to columns whose type Kafka Connect has no schema for (arrays, inet, interval, ...): \
-                  skip leaves them out as the original does, text sends PostgreSQL's text of them as STRING.")
+            .doc(
+                "What happens to columns whose type Kafka Connect has no schema for (arrays, inet, interval, ...): \
+                  skip leaves them out as the original does, text sends PostgreSQL's text of them as STRING.",
+            )
             .importance(Importance::Low)
             .group(DATABASE)
             .display("Columns of other types")
@@ -149,7 +155,11 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .display("Incrementing Column Name"),
     )
     .with(list("timestamp.column.name", "Timestamp columns; the first that is not null counts.", MODE))
-    .with(list("incrementing.column.mapping", "Entries <regex>:<column>; the first that matches schema.table counts.", MODE))
+    .with(list(
+        "incrementing.column.mapping",
+        "Entries <regex>:<column>; the first that matches schema.table counts.",
+        MODE,
+    ))
     .with(list("timestamp.columns.mapping", "Entries <regex>:[<column>|<column>].", MODE))
     .with(
         ConfigKey::optional("timestamp.initial", Long)
@@ -174,7 +184,12 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .display("Query")
             .width(Width::Long),
     )
-    .with(ConfigKey::optional("query.masked", Password).doc("As query, but never shown.").group(MODE).display("Query (masked)"))
+    .with(
+        ConfigKey::optional("query.masked", Password)
+            .doc("As query, but never shown.")
+            .group(MODE)
+            .display("Query (masked)"),
+    )
     .with(quoting_key(MODE))
     .with(
         ConfigKey::optional("sql.quote.identifiers", Boolean)
@@ -196,7 +211,12 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .group(MODE)
             .display("Transaction Isolation Mode")
             .check(Validator::OneOfAnyCase(&[
-                "DEFAULT", "READ_UNCOMMITTED", "READ_COMMITTED", "REPEATABLE_READ", "SERIALIZABLE", "SQL_SERVER_SNAPSHOT",
+                "DEFAULT",
+                "READ_UNCOMMITTED",
+                "READ_COMMITTED",
+                "REPEATABLE_READ",
+                "SERIALIZABLE",
+                "SQL_SERVER_SNAPSHOT",
             ])),
     )
     .with(
@@ -208,9 +228,11 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
     )
     .with(
         ConfigKey::with_default("read.horizon", String, "transactions")
-            .doc("transactions: read only rows that no transaction still in flight can come before, so that rows which \
+            .doc(
+                "transactions: read only rows that no transaction still in flight can come before, so that rows which \
                   commit late with a smaller id or timestamp are never skipped. none: read at once what is visible, \
-                  and lose such rows, as the original does.")
+                  and lose such rows, as the original does.",
+            )
             .group(MODE)
             .display("Read horizon")
             .check(Validator::OneOfAnyCase(&["transactions", "none"])),
@@ -282,9 +304,9 @@ fn check_prefix(text: &str) -> std::result::Result<(), String> {
 }
 
 fn check_regexes(text: &str) -> std::result::Result<(), String> {
-    text.split(',').filter(|part| !part.is_empty()).try_for_each(|part| {
-        Regex::new(part).map(|_| ()).map_err(|error| format!("Invalid regex {part}: {error}"))
-    })
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .try_for_each(|part| Regex::new(part).map(|_| ()).map_err(|error| format!("Invalid regex {part}: {error}")))
 }
 
 impl SourceConfig {
@@ -306,7 +328,9 @@ impl SourceConfig {
                     (regex, columns.collect())
                 })
                 .collect(),
-            query: query.map(|query| query.trim().trim_end_matches(';').trim_end().to_owned()).filter(|q| !q.is_empty()),
+            query: query
+                .map(|query| query.trim().trim_end_matches(';').trim_end().to_owned())
+                .filter(|q| !q.is_empty()),
             suffix: config.text("query.suffix").to_owned(),
             isolation: isolation(config.text("transaction.isolation.mode")),
             topic_prefix: config.text("topic.prefix").to_owned(),
@@ -316,7 +340,10 @@ impl SourceConfig {
                 .then(|| usize::try_from(config.integer("batch.max.rows")).unwrap_or(1).max(1)),
             delay_millis: config.integer("timestamp.delay.interval.ms"),
             decode: DecodeOptions {
-                numeric: NumericMapping::from_text(config.optional("numeric.mapping"), config.boolean("numeric.precision.mapping")),
+                numeric: NumericMapping::from_text(
+                    config.optional("numeric.mapping"),
+                    config.boolean("numeric.precision.mapping"),
+                ),
                 granularity: Granularity::from_text(config.text("timestamp.granularity")),
                 zone,
                 legacy: config.text("date.calendar.system").eq_ignore_ascii_case("LEGACY"),

@@ -40,7 +40,8 @@ const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_catal
      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()";
 
 /// Transactions in flight on a standby, as numbers.
-const IN_FLIGHT: &str = "SELECT x::text, NULL::int4 FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x";
+const IN_FLIGHT: &str =
+    "SELECT x::text, NULL::int4 FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x";
 
 /// Open transactions of this database whose start is hidden from us, and prepared ones.
 const HIDDEN: &str = "SELECT l.virtualtransaction, l.pid FROM pg_catalog.pg_locks l \
@@ -65,17 +66,14 @@ pub(super) async fn writers_gone(
     relations: &[u32],
     waiting: &Waiting<'_>,
 ) -> Result<(), sqlx::Error> {
-    let standby: bool = sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await?;
+    let standby: bool =
+        sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await?;
     let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
     wait_for(session, if standby { IN_FLIGHT } else { WRITERS }, &relations, !standby, waiting).await
 }
 
 /// The time before which no row can appear any more, in microseconds, at most `end`.
-pub(super) async fn oldest_start(
-    session: &mut Session,
-    end: i64,
-    waiting: &Waiting<'_>,
-) -> Result<i64, sqlx::Error> {
+pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Waiting<'_>) -> Result<i64, sqlx::Error> {
     wait_for(session, HIDDEN, &[], false, waiting).await?;
     let oldest: Option<(i64, i32)> = sqlx::query_as(OLDEST).fetch_optional(&mut session.connection).await?;
     let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else { return Ok(end) };
@@ -106,7 +104,9 @@ async fn wait_for(
             return Ok(());
         }
         if waited > TELL_AFTER {
-            let who = left[0].1.map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("the transaction of process {pid}"));
+            let who = left[0]
+                .1
+                .map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("the transaction of process {pid}"));
             waiting.tell(&format!("{who}, waited for since {} s", waited.as_secs()));
         }
         tokio::time::sleep(pause).await;
@@ -120,7 +120,12 @@ async fn wait_for(
     Ok(())
 }
 
-async fn holders(session: &mut Session, sql: &'static str, relations: &[Oid], bind: bool) -> Result<Holders, sqlx::Error> {
+async fn holders(
+    session: &mut Session,
+    sql: &'static str,
+    relations: &[Oid],
+    bind: bool,
+) -> Result<Holders, sqlx::Error> {
     let query = sqlx::query_as(sql);
     let query = if bind { query.bind(relations) } else { query };
     query.fetch_all(&mut session.connection).await

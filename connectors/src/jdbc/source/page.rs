@@ -191,7 +191,8 @@ impl Collector<'_> {
             })?);
         }
         if self.mode.has_timestamp() {
-            let micros = micros.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
+            let micros =
+                micros.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
             if self.mode == Mode::Timestamp && self.last.micros.is_some_and(|last| last < micros) {
                 self.safe = self.last;
             }

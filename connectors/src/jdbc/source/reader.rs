@@ -140,8 +140,12 @@ impl Reader {
 }
 
 /// Describes a target in a transaction of its own.
-pub(super) async fn prepare(session: &mut Session, target: &mut Target, config: &SourceConfig) -> Result<(), PageError> {
-    session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.from_clause()))).await?;
+pub(super) async fn prepare(
+    session: &mut Session,
+    target: &mut Target,
+    config: &SourceConfig,
+) -> Result<(), PageError> {
+    session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
     let columns = shape::columns(session, &target.relation).await?;
     target.shape = Some(shape::plan(session, &target.relation, columns, config).await?);
     session.run("COMMIT").await?;
@@ -183,7 +187,8 @@ async fn bound(
             let end = now.saturating_sub(config.delay_millis.saturating_mul(1000));
             // Transactions that start from now on stamp their rows later than `now`; a bound beyond it (a negative
             // delay) is what the user asked for.
-            let end = if config.horizon && end <= now { horizon::oldest_start(session, end, &waiting).await? } else { end };
+            let end =
+                if config.horizon && end <= now { horizon::oldest_start(session, end, &waiting).await? } else { end };
             Ok(Some(Bound { id: None, micros: Some(end) }))
         }
     }

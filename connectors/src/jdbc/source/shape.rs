@@ -32,7 +32,7 @@ impl Relation {
     }
 
     /// What follows FROM.
-    pub(super) fn from_clause(&self) -> String {
+    pub(super) fn clause(&self) -> String {
         match self {
             Self::Table(table) => table.quoted(),
             Self::Query(query) => sql::sub_select(query),
@@ -75,13 +75,16 @@ pub(super) async fn columns(session: &mut Session, relation: &Relation) -> Resul
     }
 }
 
+/// A column's label, type and, if it is one of a table, that table and the column's number.
+type Described = (String, u32, Option<(u32, i16)>);
+
 async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>, sqlx::Error> {
     use sqlx::Connection as _;
     // The driver remembers the columns of a statement it has seen.
     session.connection.clear_cached_statements().await?;
     let text = sqlx::AssertSqlSafe(sql::lock(&sql::sub_select(query)));
     let prepared = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text)).await?;
-    let described: Vec<(String, u32, Option<(u32, i16)>)> = prepared
+    let described: Vec<Described> = prepared
         .columns()
         .iter()
         .map(|column| {
@@ -134,27 +137,23 @@ pub(super) async fn plan(
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let (text, schema, decoder) = match connect_schema(
-            column.kind,
-            !column.not_null,
-            config.decode.numeric,
-            config.decode.granularity,
-        )
-        .zip(FieldDecoder::of(column.kind, &config.decode))
-        {
-            Some((schema, decoder)) => (false, schema, decoder),
-            None if config.unsupported_as_text => {
-                let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
-                (true, schema, FieldDecoder::Text)
-            }
-            None => {
-                tracing::warn!(
-                    table = %label, column = %column.name, r#type = %column.declared,
-                    "column is left out: its type has no Connect schema; unsupported.types=text sends it as text"
-                );
-                continue;
-            }
-        };
+        let (text, schema, decoder) =
+            match connect_schema(column.kind, !column.not_null, config.decode.numeric, config.decode.granularity)
+                .zip(FieldDecoder::of(column.kind, &config.decode))
+            {
+                Some((schema, decoder)) => (false, schema, decoder),
+                None if config.unsupported_as_text => {
+                    let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
+                    (true, schema, FieldDecoder::Text)
+                }
+                None => {
+                    tracing::warn!(
+                        table = %label, column = %column.name, r#type = %column.declared,
+                        "column is left out: its type has no Connect schema; unsupported.types=text sends it as text"
+                    );
+                    continue;
+                }
+            };
         if !select.is_empty() {
             select.push(',');
         }
@@ -178,7 +177,7 @@ pub(super) async fn plan(
     let relations = locked_relations(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
     let statement = Statement {
         mode: config.mode,
-        from: relation.from_clause(),
+        from: relation.clause(),
         columns: select,
         incrementing: offsets.0,
         timestamps: offsets.1,
@@ -192,7 +191,11 @@ pub(super) async fn plan(
 type OffsetColumns = (Option<OffsetColumn>, Vec<OffsetColumn>);
 
 /// The offset columns; the names in the order in which an index would serve them.
-fn offset_columns(relation: &Relation, columns: &[Column], config: &SourceConfig) -> Result<(Vec<String>, OffsetColumns)> {
+fn offset_columns(
+    relation: &Relation,
+    columns: &[Column],
+    config: &SourceConfig,
+) -> Result<(Vec<String>, OffsetColumns)> {
     let label = relation.label();
     let mode = config.mode;
     let mut names = Vec::new();
@@ -200,7 +203,9 @@ fn offset_columns(relation: &Relation, columns: &[Column], config: &SourceConfig
     if mode.has_timestamp() {
         let wanted = config.timestamps_of(&label);
         if wanted.is_empty() {
-            return Err(Error::config(format!("no timestamp column is configured for {label}: set timestamp.column.name")));
+            return Err(Error::config(format!(
+                "no timestamp column is configured for {label}: set timestamp.column.name"
+            )));
         }
         for name in &wanted {
             let column = find(columns, name).ok_or_else(|| missing(&label, "timestamp.column.name", name, columns))?;
@@ -223,7 +228,9 @@ fn offset_columns(relation: &Relation, columns: &[Column], config: &SourceConfig
     let mut id = None;
     if mode.has_incrementing() {
         let column = match config.incrementing_of(&label) {
-            Some(name) => find(columns, &name).ok_or_else(|| missing(&label, "incrementing.column.name", &name, columns))?,
+            Some(name) => {
+                find(columns, &name).ok_or_else(|| missing(&label, "incrementing.column.name", &name, columns))?
+            }
             None => columns.iter().find(|column| column.auto_increment).ok_or_else(|| {
                 Error::config(format!(
                     "no column of {label} is numbered by the server: set incrementing.column.name to the growing one"
@@ -268,7 +275,10 @@ fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
 
 fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
     let known: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
-    Error::config(format!("column \"{name}\" of {key} does not exist in {label}, whose columns are {}", known.join(", ")))
+    Error::config(format!(
+        "column \"{name}\" of {key} does not exist in {label}, whose columns are {}",
+        known.join(", ")
+    ))
 }
 
 async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&str>) -> Result<bool, sqlx::Error> {
@@ -295,7 +305,8 @@ async fn locked_relations(
     )
     .fetch_all(&mut session.connection)
     .await?;
-    let mut relations = rows.iter().map(|row| Ok(row.try_get::<Oid, _>(0)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let mut relations =
+        rows.iter().map(|row| Ok(row.try_get::<Oid, _>(0)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
     if let (Relation::Table(table), Some(column)) = (relation, column) {
         let sequence: Option<Oid> = sqlx::query_scalar(
             "SELECT s.oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid \

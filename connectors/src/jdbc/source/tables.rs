@@ -33,7 +33,8 @@ impl TableFilter {
                 .list(key)
                 .into_iter()
                 .map(|pattern| {
-                    whole(pattern).map_err(|e| Error::config(format!("invalid regex \"{pattern}\" in {key}")).caused_by(e))
+                    whole(pattern)
+                        .map_err(|e| Error::config(format!("invalid regex \"{pattern}\" in {key}")).caused_by(e))
                 })
                 .collect::<Result<Vec<_>>>()
         };

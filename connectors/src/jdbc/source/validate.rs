@@ -3,7 +3,8 @@
 use super::config::Mode;
 use crate::api::{ConfigError, Props};
 
-pub(super) const NO_MODE: &str = "Query mode must be specified: set mode to bulk, incrementing, timestamp or timestamp+incrementing";
+pub(super) const NO_MODE: &str =
+    "Query mode must be specified: set mode to bulk, incrementing, timestamp or timestamp+incrementing";
 
 const OLD_FAMILY: [&str; 4] =
     ["table.whitelist", "table.blacklist", "timestamp.column.name", "incrementing.column.name"];
@@ -38,7 +39,8 @@ pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
     }
     let query = if given("query") { "query" } else { "query.masked" };
     if given(query) {
-        let message = format!("{query} may not be combined with whole-table copying settings: remove {}", filters.join(", "));
+        let message =
+            format!("{query} may not be combined with whole-table copying settings: remove {}", filters.join(", "));
         on_all(&filters, &message);
         let start = text(query).trim_start_matches(['(', ' ', '\n', '\t']).to_ascii_lowercase();
         if !["select", "with", "values", "table", "--", "/*"].iter().any(|word| start.starts_with(word)) {
