@@ -4,6 +4,7 @@
 //! - [`rest`] → [`herder`] → [`task`] → `convert`, [`kafka`], [`store`]: the worker, each layer calling only the next.
 //! - [`kafka`] is the port to the log; [`config`] the worker's settings.
 
+pub mod cli;
 pub mod config;
 pub mod config_providers;
 pub mod convert;
