@@ -1,6 +1,6 @@
 //! Rows from a table through the source and the sink into another table, compared by PostgreSQL.
 
-use crate::jdbc_harness::{Sink, Source, props};
+use crate::jdbc_harness::{Sink, Source, consumed, props};
 use crate::postgres_server::shared;
 
 const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); \
@@ -122,4 +122,36 @@ async fn a_hundred_thousand_rows_in_big_batches() {
     }
     println!("read 100,000 rows in {read:?}, wrote them in {:?}", start.elapsed());
     assert_eq!(db.text("SELECT count(*) FROM (TABLE iris EXCEPT TABLE copy) d").await, "0");
+}
+
+/// What a million rows cost; run it alone, with optimisation: `cargo test --release -- --ignored --nocapture speed`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn speed_of_a_million_rows() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE iris (id serial PRIMARY KEY, timestamp timestamp, sl float8, sw float8, pl float8, pw float8, target int); \
+         INSERT INTO iris (timestamp, sl, sw, pl, pw, target) SELECT now(), i * 0.1, 3.5, 1.4, 0.2, i % 3 \
+         FROM generate_series(1, 1000000) i; ANALYZE iris; CREATE TABLE copy (LIKE iris INCLUDING ALL); \
+         CREATE TABLE upserted (LIKE iris INCLUDING ALL)",
+    )
+    .await;
+    let entries = [("mode", "incrementing"), ("table.whitelist", "iris")];
+    let mut source = Source::open(&props(&db, &entries), Vec::new()).await.unwrap();
+    let start = std::time::Instant::now();
+    let records = source.take(1_000_000).await;
+    println!("source: {:.0} rows/s", 1e6 / start.elapsed().as_secs_f64());
+    let upsert = [("insert.mode", "upsert"), ("pk.mode", "record_value"), ("pk.fields", "id")];
+    for (table, mode) in [("copy", &upsert[..0]), ("upserted", &upsert[..]), ("upserted", &upsert[..])] {
+        let mut config = props(&db, mode);
+        config.insert("table.name.format".to_owned(), table.to_owned());
+        config.insert("sink.exactly.once.table".to_owned(), format!("offsets_{}", db.text("SELECT random()").await));
+        let mut sink = Sink::open(&config).await.unwrap();
+        let batches: Vec<_> = records.chunks(10_000).zip(0..).map(|(rows, at)| consumed(rows, at * 10_000)).collect();
+        let start = std::time::Instant::now();
+        for batch in &batches {
+            assert!(sink.task.put(batch).await.unwrap().is_empty());
+        }
+        println!("sink into {table}: {:.0} rows/s", 1e6 / start.elapsed().as_secs_f64());
+    }
 }

@@ -76,10 +76,15 @@ pub(super) async fn writers_gone(
 pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Waiting<'_>) -> Result<i64, sqlx::Error> {
     wait_for(session, HIDDEN, &[], false, waiting).await?;
     let oldest: Option<(i64, i32)> = sqlx::query_as(OLDEST).fetch_optional(&mut session.connection).await?;
-    let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else { return Ok(end) };
+    let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else {
+        waiting.untell();
+        return Ok(end);
+    };
     let lag = Duration::from_micros(end.abs_diff(start));
     if lag > TELL_AFTER {
         waiting.tell(&format!("the transaction of process {pid}, open for {} s", lag.as_secs()));
+    } else {
+        waiting.untell();
     }
     Ok(match waiting.max_lag {
         Some(most) if lag > most => end - i64::try_from(most.as_micros()).unwrap_or(0),
@@ -115,7 +120,7 @@ async fn wait_for(
         left.retain(|(transaction, _)| now.iter().any(|(other, _)| other == transaction));
     }
     if since.elapsed() > TELL_AFTER {
-        waiting.health.recovered();
+        waiting.untell();
     }
     Ok(())
 }
@@ -132,11 +137,22 @@ async fn holders(
 }
 
 impl Waiting<'_> {
+    fn what(&self) -> String {
+        format!("reading {} is held back", self.label)
+    }
+
+    /// Takes back what [`Self::tell`] said, but nothing that others said.
+    fn untell(&self) {
+        if self.health.message().is_some_and(|message| message.starts_with(&self.what())) {
+            self.health.recovered();
+        }
+    }
+
     fn tell(&self, who: &str) {
         self.health.degraded(format!(
-            "reading {} is held back by {who}: newer rows wait so that none that it commits is skipped \
+            "{} by {who}: newer rows wait so that none that it commits is skipped \
              (read.horizon.max.lag.ms limits this, read.horizon=none turns it off)",
-            self.label
+            self.what()
         ));
     }
 }
