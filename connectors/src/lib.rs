@@ -2,6 +2,7 @@
 //!
 //! - [`data`]: schemas and values (Kafka Connect's data model, `org.apache.kafka.connect.data`).
 //! - [`api`]: the contract between the worker and a connector: records, configs, errors, source and sink traits.
+//! - [`file`]: the FileStream connectors, the smallest complete examples.
 //! - [`transforms`]: single message transforms, one a file.
 //!
 //! [`CONNECTORS`] and [`TRANSFORMS`] are the only registration lists. Nothing here may name a Kafka client, an HTTP
@@ -9,12 +10,13 @@
 
 pub mod api;
 pub mod data;
+pub mod file;
 pub mod transforms;
 
 use api::{Connector, PredicateSpec, TransformSpec};
 
 /// Every connector that the worker can run; a line here is all that is needed to register one.
-pub static CONNECTORS: &[Connector] = &[];
+pub static CONNECTORS: &[Connector] = &[Connector::Source(&file::SOURCE), Connector::Sink(&file::SINK)];
 
 /// Every transform that a connector config can name.
 pub static TRANSFORMS: &[&TransformSpec] = &[
