@@ -2,6 +2,7 @@
 //!
 //! - [`data`]: schemas and values (Kafka Connect's data model, `org.apache.kafka.connect.data`).
 //! - [`api`]: the contract between the worker and a connector: records, configs, errors, source and sink traits.
+//! - [`file`]: the FileStream connectors, the smallest complete examples.
 //! - [`jdbc`]: the JDBC source and sink connectors; [`postgres`]: all that touches PostgreSQL.
 //! - [`transforms`]: single message transforms, one a file.
 //!
@@ -10,6 +11,7 @@
 
 pub mod api;
 pub mod data;
+pub mod file;
 pub mod jdbc;
 pub mod postgres;
 pub mod transforms;
@@ -17,8 +19,12 @@ pub mod transforms;
 use api::{Connector, PredicateSpec, TransformSpec};
 
 /// Every connector that the worker can run; a line here is all that is needed to register one.
-pub static CONNECTORS: &[Connector] =
-    &[Connector::Source(&jdbc::JdbcSourceConnector), Connector::Sink(&jdbc::JdbcSinkConnector)];
+pub static CONNECTORS: &[Connector] = &[
+    Connector::Source(&file::SOURCE),
+    Connector::Sink(&file::SINK),
+    Connector::Source(&jdbc::JdbcSourceConnector),
+    Connector::Sink(&jdbc::JdbcSinkConnector),
+];
 
 /// Every transform that a connector config can name.
 pub static TRANSFORMS: &[&TransformSpec] = &[

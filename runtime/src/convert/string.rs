@@ -58,7 +58,7 @@ impl StringConverter {
             Charset::Latin1 => 0x100,
             Charset::Ascii => 0x80,
         };
-        out.extend(text.chars().map(|c| u32::from(c)).map(|c| if c < limit { c as u8 } else { b'?' }));
+        out.extend(text.chars().map(u32::from).map(|c| if c < limit { c as u8 } else { b'?' }));
     }
 }
 
