@@ -87,9 +87,9 @@ async fn two_members_share_a_group_and_one_leaves() {
         (b, joined)
     });
     let rebalancing = ResponseError::RebalanceInProgress.code();
-    while heartbeat(&mut a, &first).await != rebalancing {
-        tokio::task::yield_now().await;
-    }
+    let beating = tokio::sync::Mutex::new(a);
+    until(|| async { heartbeat(&mut *beating.lock().await, &first).await == rebalancing }).await;
+    let mut a = beating.into_inner();
     let again = a.call(join(&first.member_id), 5).await;
     let (mut b, second) = second.await.unwrap();
     assert_eq!((again.generation_id, second.generation_id, again.members.len(), second.members.len()), (2, 2, 2, 0));

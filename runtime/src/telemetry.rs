@@ -12,6 +12,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// What `TOWLINE_LOG_FORMAT` says: `json`, or text.
+    pub fn from_environment() -> Self {
+        match std::env::var("TOWLINE_LOG_FORMAT") {
+            Ok(format) if format.eq_ignore_ascii_case("json") => Self::Json,
+            _ => Self::Text,
+        }
+    }
+}
+
 /// Starts logging. What librdkafka says of connections is left out by default: whoever needed the connection says it
 /// with its context.
 ///

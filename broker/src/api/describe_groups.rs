@@ -27,7 +27,7 @@ pub(super) async fn handle(
                 }
             }
             Some(group) => {
-                let member = |m: crate::group::MemberView| {
+                let member = |m: crate::group::MemberDescription| {
                     DescribedGroupMember::default()
                         .with_member_id(text(m.id))
                         .with_group_instance_id(m.instance_id.map(text).filter(|_| version >= 4))

@@ -8,10 +8,10 @@ mod reader;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::{ClientSettings, GroupConsumer, Kafka, LogReader, NewTopic, Producer, Subscription};
@@ -39,6 +39,36 @@ impl Cluster {
         let admin = config.create().map_err(|error| refused("cannot open a Kafka admin client", error))?;
         Ok(Self { common, admin: Arc::new(admin) })
     }
+
+    /// Reads one partition from some offset on, outside of any group. Not part of the port: only the console consumer
+    /// wants it, and it always speaks to a cluster over TCP.
+    ///
+    /// # Errors
+    /// A config error if a setting is refused.
+    pub fn partition_reader(
+        &self,
+        at: &TopicPartition,
+        start: Start,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn LogReader>> {
+        let start = match start {
+            Start::Beginning => Offset::Beginning,
+            Start::End => Offset::End,
+            Start::At(offset) => Offset::Offset(offset),
+        };
+        Ok(Box::new(reader::ClusterLogReader::open_at(&self.common, settings, at, start)?))
+    }
+}
+
+/// Where to start in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At its oldest record.
+    Beginning,
+    /// At what is written from now on.
+    End,
+    /// At an offset.
+    At(i64),
 }
 
 #[async_trait]

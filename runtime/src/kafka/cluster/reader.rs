@@ -25,31 +25,31 @@ pub(super) struct ClusterLogReader {
 }
 
 impl ClusterLogReader {
+    /// Reads all partitions of topics from their beginning.
     pub(super) async fn open(common: &ClientSettings, topics: &[String]) -> Result<Self> {
-        let settings = ClientSettings::from(
-            [
-                ("group.id", "towline-log-reader"),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "earliest"),
-                ("fetch.wait.max.ms", "500"),
-                ("fetch.error.backoff.ms", "50"),
-                ("queued.max.messages.kbytes", "4096"),
-                ("allow.auto.create.topics", "false"),
-            ]
-            .map(|(key, value)| (key.to_owned(), value.to_owned())),
-        );
-        let consumer: BaseConsumer =
-            client_config(common, &settings).create().map_err(|e| refused("cannot open a consumer", e))?;
-        let consumer = Arc::new(consumer);
+        let consumer = open_consumer(common, &ClientSettings::new())?;
         let ends = learn_ends(consumer.clone(), topics.to_vec()).await?;
+        Self::start(consumer, ends, Offset::Beginning)
+    }
+
+    /// Reads one partition.
+    pub(super) fn open_at(
+        common: &ClientSettings,
+        settings: &ClientSettings,
+        at: &TopicPartition,
+        start: Offset,
+    ) -> Result<Self> {
+        Self::start(open_consumer(common, settings)?, vec![(at.clone(), 0)], start)
+    }
+
+    fn start(consumer: Arc<BaseConsumer>, ends: Vec<(TopicPartition, i64)>, start: Offset) -> Result<Self> {
         let mut assignment = TopicPartitionList::new();
         for (at, _) in &ends {
             assignment
-                .add_partition_offset(&at.topic, at.partition, Offset::Beginning)
+                .add_partition_offset(&at.topic, at.partition, start)
                 .map_err(|e| failed(format!("cannot read topic {}", at.topic), e))?;
         }
-        consumer.assign(&assignment).map_err(|e| failed(format!("cannot read topics {topics:?}"), e))?;
+        consumer.assign(&assignment).map_err(|e| failed(format!("cannot read {} partitions", ends.len()), e))?;
         let (sender, records) = mpsc::channel(4);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
@@ -61,6 +61,25 @@ impl ClusterLogReader {
             .map_err(|e| Error::fatal("cannot start a thread to read the log").caused_by(e))?;
         Ok(Self { ends, records, stop, thread: Some(thread) })
     }
+}
+
+fn open_consumer(common: &ClientSettings, settings: &ClientSettings) -> Result<Arc<BaseConsumer>> {
+    let mut all = ClientSettings::from(
+        [
+            ("group.id", "towline-log-reader"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("fetch.wait.max.ms", "500"),
+            ("fetch.error.backoff.ms", "50"),
+            ("queued.max.messages.kbytes", "4096"),
+            ("allow.auto.create.topics", "false"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    all.extend(settings.clone());
+    let consumer = client_config(common, &all).create().map_err(|e| refused("cannot open a consumer", e))?;
+    Ok(Arc::new(consumer))
 }
 
 /// The partitions of the topics and their ends. Asked before anything is fetched: on one connection a question waits
