@@ -2,6 +2,7 @@
 # bench.sh [RUNS]: the whole pipeline (source table, topic, target table) against `psql COPY | psql COPY` between the same
 # two clusters, in turn, in the same run. Prints rows/s of each run, the medians and their ratio.
 # ROWS_IRIS, ROWS_EVENTS: table sizes. CONVERTER=avro|json. SOURCE, SINK: more JSON properties, each with a leading comma.
+# shellcheck disable=SC2119 # Any free port will do.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -14,7 +15,7 @@ towline_pid=''
 main() {
     trap stop EXIT
     trap 'exit 130' INT TERM
-    (cd "$root" && cargo build --release --quiet -p towline --bin towline)
+    build_release
     clean
     mkdir -p "$bench"
     start_clusters
@@ -130,7 +131,7 @@ SQL
 }
 
 check() {
-    "$target/release/towline" verify --table "$1" --truncate-timestamps ms \
+    "$towline" verify --table "$1" --truncate-timestamps ms \
         --source "jdbc:postgresql://localhost:$source_port/bench?user=bench&password=bench" \
         --target "jdbc:postgresql://localhost:$target_port/bench?user=bench&password=bench" >"$bench/verify" || {
         cat "$bench/verify" >&2

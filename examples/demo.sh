@@ -13,8 +13,7 @@ towline_pid='' generator_pid=''
 main() {
     trap stop EXIT
     trap 'exit 130' INT TERM
-    say "building the release binary (the first time takes a few minutes)"
-    (cd "$root" && cargo build --release --quiet -p towline --bin towline)
+    build_release
     take_folder
     start
     fill_source
@@ -152,13 +151,13 @@ tenths() { printf '%d.%d' $(($1 / 1000)) $(($1 % 1000 / 100)); }
 
 # progress WRITTEN READ MILLISECONDS
 progress() {
-    local width=40 done end=$'\n'
-    done=$(($1 >= rows ? width : $1 * width / rows))
+    local width=40 filled end=$'\n'
+    filled=$(($1 >= rows ? width : $1 * width / rows))
     if [ -t 2 ]; then
         printf '\r' >&2
         end=''
     fi
-    printf '  [%-*s] %7d rows  %7d rows/s  lag %6d rows %s' $width "$(printf '%*s' $done '' | tr ' ' '#')" "$1" \
+    printf '  [%-*s] %7d rows  %7d rows/s  lag %6d rows %s' $width "$(printf '%*s' $filled '' | tr ' ' '#')" "$1" \
         $(($1 * 1000 / ($3 + 1))) $(($2 > $1 ? $2 - $1 : 0)) "$end" >&2
 }
 
@@ -166,7 +165,7 @@ compare() {
     source_url="jdbc:postgresql://localhost:$source_port/mydatabase?user=myuser&password=mypassword"
     target_url="jdbc:postgresql://localhost:$target_port/targetdatabase?user=targetuser&password=targetpassword"
     say "comparing the tables row by row"
-    "$target/release/towline" verify --source "$source_url" --target "$target_url" --table iris_data \
+    "$towline" verify --source "$source_url" --target "$target_url" --table iris_data \
         --truncate-timestamps ms
     say "both tables are the same"
 }
@@ -178,11 +177,11 @@ Everything stays up until Ctrl-C. Try:
   curl http://localhost:$connect/connectors?expand=status
   curl http://localhost:$connect/connector-plugins
   curl http://localhost:$registry/subjects
-  $target/release/towline kafka-topics --bootstrap-server localhost:$kafka --list
-  $target/release/towline kafka-console-consumer --bootstrap-server localhost:$kafka --topic postgres-source-iris_data --from-beginning --max-messages 3
+  $towline kafka-topics --bootstrap-server localhost:$kafka --list
+  $towline kafka-console-consumer --bootstrap-server localhost:$kafka --topic postgres-source-iris_data --from-beginning --max-messages 3
   PGPASSWORD=mypassword psql -h localhost -p $source_port -U myuser mydatabase
   PGPASSWORD=targetpassword psql -h localhost -p $target_port -U targetuser targetdatabase
-  $target/release/towline verify --source '$source_url' --target '$target_url' --table iris_data --truncate-timestamps ms
+  $towline verify --source '$source_url' --target '$target_url' --table iris_data --truncate-timestamps ms
   the page: http://localhost:$ui    the log: $demo/towline.log
 TEXT
     start_generator

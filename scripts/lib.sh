@@ -4,9 +4,18 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
-export root target PATH
+towline=${TOWLINE:-$target/release/towline} # $TOWLINE names a binary that is there already.
+export root target towline PATH
 
 say() { printf '%s\n' "$*" >&2; }
+# The release binary, unless $TOWLINE says which one to take.
+build_release() {
+    if [ -z "${TOWLINE:-}" ]; then
+        say "building the release binary (the first time takes a few minutes)"
+        (cd "$root" && cargo build --release --quiet -p towline --bin towline)
+    fi
+}
+
 die() { say "error: $*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -30,7 +39,8 @@ postgres_bin() {
 # Whether nobody listens on a local port.
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# The first port of its arguments that is free, or else any free one that this script has not given away already.
+# The first port of its arguments that is free, or else any free one.
+# shellcheck disable=SC2120 # No arguments: any.
 free_port() {
     local port
     for port in "$@"; do
@@ -82,9 +92,11 @@ start_postgres() {
     postgres_folder "$folder"
     (
         cd / # The user postgres may not enter the folder that we are in.
-        # The password goes in by a pipe: it appears in no list of processes.
-        printf '%s\n' "$password" | as_postgres "$bin/initdb" -D "$folder/data" -U "$user" -E UTF8 --no-sync \
-            --auth=scram-sha-256 --pwfile=/dev/stdin >/dev/null
+        # shellcheck disable=SC2016 # The inner shell expands it.
+        # The password goes in by a pipe and a file: it appears in no list of processes.
+        printf '%s\n' "$password" | as_postgres sh -c 'umask 077; cat >"$1"' sh "$folder/password"
+        as_postgres "$bin/initdb" -D "$folder/data" -U "$user" -E UTF8 --no-sync --auth=scram-sha-256 \
+            --pwfile="$folder/password" >/dev/null
         as_postgres "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -w -t 60 "${settings[@]}" start >/dev/null
     ) || die "PostgreSQL did not start, see $folder/log"
     PGPASSWORD=$password "$bin/createdb" -h localhost -p "$port" -U "$user" "$database"
@@ -115,11 +127,11 @@ until_true() {
 # start_towline FOLDER KAFKA REGISTRY CONNECT UI (ports): sets $towline_pid; returns when every part answers.
 start_towline() {
     local folder=$1 log=$1/towline.log
-    "$target/release/towline" up --data-dir "$folder/towline" --kafka "127.0.0.1:$2" --registry "127.0.0.1:$3" \
+    "$towline" up --data-dir "$folder/towline" --kafka "127.0.0.1:$2" --registry "127.0.0.1:$3" \
         --connect "127.0.0.1:$4" --ui "127.0.0.1:$5" >"$log" 2>&1 </dev/null &
     # shellcheck disable=SC2034 # The caller stops it.
     towline_pid=$!
-    if ! until_true 30 "$target/release/towline" health --kafka "127.0.0.1:$2" --registry "http://127.0.0.1:$3" \
+    if ! until_true 30 "$towline" health --kafka "127.0.0.1:$2" --registry "http://127.0.0.1:$3" \
         --connect "http://127.0.0.1:$4"; then
         tail -n 20 "$log" >&2
         die "towline did not start"
