@@ -4,7 +4,16 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from api_versions import offers
 from waiting import eventually
+
+END_TXN = 26
+
+
+@pytest.fixture(autouse=True)
+def _transactions(kafka):
+    if not offers(kafka, END_TXN):
+        pytest.skip("this broker does not offer transactions yet")
 
 
 @pytest.fixture
