@@ -6,7 +6,8 @@ use towline_broker::{Broker, BrokerConfig};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pairs = std::env::args().skip(1).filter_map(|arg| arg.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let pairs =
+        std::env::args().skip(1).filter_map(|arg| arg.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())));
     let (config, warnings) = BrokerConfig::from_properties(&pairs.collect::<BTreeMap<_, _>>())?;
     for warning in warnings {
         eprintln!("warning: {warning}");

@@ -146,7 +146,8 @@ fn open(config: Arc<BrokerConfig>) -> Result<(File, String, Cluster), Error> {
 
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(storage("open", &path))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(storage("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),

@@ -159,9 +159,10 @@ impl Cluster {
                     ..self.setup(&name, index, id, &config)
                 };
                 let path = setup.dir.clone();
-                let mut log = Log::open(setup).map_err(|source| Error::Storage { action: "open the log in", path, source })?;
+                let mut log =
+                    Log::open(setup).map_err(|source| Error::Storage { action: "open the log in", path, source })?;
                 log.set_first_dirty(cleaned.get(&key).copied().unwrap_or(0));
-                partitions.push(Partition::new(name.clone(), index, log));
+                partitions.push(Partition::new(index, log));
             }
             let topic = Topic { name: name.clone(), id, partitions, overrides: record.configs.clone(), config };
             state.by_id.insert(id, name.clone());
@@ -238,7 +239,7 @@ impl Cluster {
         let (id, name): (Uuid, Arc<str>) = (Uuid::new_v4(), Arc::from(new.name.as_str()));
         let partition = |index| -> Result<_, Refusal> {
             let log = Log::open(self.setup(&name, index, id, &config)).map_err(|e| storage(&e))?;
-            Ok(Partition::new(name.clone(), index, log))
+            Ok(Partition::new(index, log))
         };
         let partitions = (0..partitions).map(partition).collect::<Result<Vec<_>, _>>()?;
         let record = TopicRecord {
@@ -294,7 +295,9 @@ impl Cluster {
             return Ok(());
         }
         let message = if factor > 1 {
-            format!("Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered.")
+            format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered."
+            )
         } else {
             "Replication factor must be larger than 0, or -1 to use the default value.".to_owned()
         };
@@ -341,7 +344,8 @@ impl Cluster {
         let topic = self.topic(name).ok_or_else(unknown)?;
         let now = topic.partitions.len() as i32;
         if count <= now || count > MAX_PARTITIONS || topic.is_internal() {
-            let message = format!("The topic {name} currently has {now} partition(s); {count} would not be an increase.");
+            let message =
+                format!("The topic {name} currently has {now} partition(s); {count} would not be an increase.");
             return Err((ResponseError::InvalidPartitions, message));
         }
         if validate_only {
@@ -354,7 +358,7 @@ impl Cluster {
         let mut partitions = topic.partitions.clone();
         for index in now..count {
             let setup = LogSetup { leader_epoch, ..self.setup(name, index, topic.id, &topic.config) };
-            partitions.push(Partition::new(topic.name.clone(), index, Log::open(setup).map_err(|e| storage(&e))?));
+            partitions.push(Partition::new(index, Log::open(setup).map_err(|e| storage(&e))?));
         }
         self.commit(&mut changes, metadata)?;
         self.replace(&topic, partitions, topic.overrides.clone());
@@ -469,6 +473,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     if (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(legal) {
         return Ok(());
     }
-    let message = format!("Topic name is invalid: '{name}' must be 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'");
+    let message =
+        format!("Topic name is invalid: '{name}' must be 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_' and '-'");
     Err((ResponseError::InvalidTopicException, message))
 }

@@ -20,7 +20,9 @@ pub enum Error {
         reason: &'static str,
     },
     /// A port is taken.
-    #[error("port {port} on {host:?} is in use by another process; stop it, or set another port in listeners (listeners={name}://{host}:<port>)")]
+    #[error(
+        "port {port} on {host:?} is in use by another process; stop it, or set another port in listeners (listeners={name}://{host}:<port>)"
+    )]
     PortTaken {
         /// Listener name.
         name: String,
@@ -41,7 +43,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Another process uses the data.
-    #[error("data directory {dir} is locked by another process; stop that broker, or set another directory in log.dirs")]
+    #[error(
+        "data directory {dir} is locked by another process; stop that broker, or set another directory in log.dirs"
+    )]
     Locked {
         /// The directory.
         dir: PathBuf,
@@ -58,7 +62,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The data belongs to another cluster.
-    #[error("data directory {dir} belongs to cluster {found}, but cluster.id is {wanted}; use the right directory, or remove cluster.id")]
+    #[error(
+        "data directory {dir} belongs to cluster {found}, but cluster.id is {wanted}; use the right directory, or remove cluster.id"
+    )]
     ClusterId {
         /// The directory.
         dir: PathBuf,

@@ -180,7 +180,13 @@ impl Handle {
         self.append_to(&topic, partition, batch, acks)
     }
 
-    pub(crate) fn append_to(&self, topic: &Topic, partition: i32, batch: Bytes, acks: Acks) -> Result<PendingAppend, AppendError> {
+    pub(crate) fn append_to(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        batch: Bytes,
+        acks: Acks,
+    ) -> Result<PendingAppend, AppendError> {
         let partition = topic.partition(partition)?;
         let config = &topic.config;
         if topic.is_internal() {
@@ -194,8 +200,10 @@ impl Handle {
         if batch.header.is_transactional() {
             return Err(ResponseError::InvalidTxnState.into());
         }
-        let Appended { base_offset, last_offset, log_append_time, log_start, rolled } = partition.log().append(batch, now)?;
-        let sync = self.0.config.sync_policy == SyncPolicy::GroupCommit && acks == Acks::All || config.flush_messages == 1;
+        let Appended { base_offset, last_offset, log_append_time, log_start, rolled } =
+            partition.log().append(batch, now)?;
+        let sync =
+            self.0.config.sync_policy == SyncPolicy::GroupCommit && acks == Acks::All || config.flush_messages == 1;
         let durable = sync.then(|| self.0.syncer.sync(partition));
         if rolled && !sync {
             self.0.syncer.sync_later(partition);
@@ -218,7 +226,11 @@ impl Handle {
         found.into_iter().map(|result| result.map(fetched)).collect()
     }
 
-    pub(crate) async fn fetch_places(&self, places: &[FetchPlace], limits: FetchLimits) -> Vec<Result<(Watermarks, Bytes), ResponseError>> {
+    pub(crate) async fn fetch_places(
+        &self,
+        places: &[FetchPlace],
+        limits: FetchLimits,
+    ) -> Vec<Result<(Watermarks, Bytes), ResponseError>> {
         let deadline = tokio::time::Instant::now() + limits.max_wait;
         let mut waiter: Option<Arc<FetchWaiter>> = None;
         loop {
@@ -284,7 +296,8 @@ impl Handle {
 
     /// Creates a topic with the defaults, as asking for its metadata does; an existing one is answered.
     pub(crate) async fn auto_create(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
-        let mut topic = NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
+        let mut topic =
+            NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
         if is_internal(name) {
             topic = offsets_topic(&self.0.config, name);
         }
@@ -307,7 +320,9 @@ impl Handle {
             inner.coordinator.topic_deleted(&name);
             Ok(())
         };
-        self.blocking(move |inner| delete(inner).map_err(|error| (error, String::new()))).await.map_err(|(error, _)| error)
+        self.blocking(move |inner| delete(inner).map_err(|error| (error, String::new())))
+            .await
+            .map_err(|(error, _)| error)
     }
 
     /// Moves the start of a log; -1 for its end. Answers the new start.
@@ -328,7 +343,9 @@ impl Handle {
             inner.cluster.checkpoint().map_err(|_| ResponseError::KafkaStorageError)?;
             Ok(start)
         };
-        self.blocking(move |inner| delete(inner).map_err(|error: ResponseError| (error, String::new()))).await.map_err(|(error, _)| error)
+        self.blocking(move |inner| delete(inner).map_err(|error: ResponseError| (error, String::new())))
+            .await
+            .map_err(|(error, _)| error)
     }
 
     /// A new producer id, for an idempotent producer; its epoch is 0.
@@ -357,7 +374,13 @@ impl Handle {
     ///
     /// # Errors
     /// As Heartbeat answers; REBALANCE_IN_PROGRESS means rejoin.
-    pub fn heartbeat(&self, group: &str, member: &str, instance: Option<&str>, generation: i32) -> Result<(), ResponseError> {
+    pub fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
         self.0.coordinator.heartbeat(group, member, instance, generation)
     }
 

@@ -25,7 +25,8 @@ pub use cluster::NewTopic;
 pub use config::{BrokerConfig, Endpoint, SyncPolicy};
 pub use error::Error;
 pub use group::{
-    CommitRequest, Committed, JoinReply, JoinRequest, JoinedMember, OffsetCommit, SyncReply, SyncRequest,
+    CommitRequest, Committed, GroupDescription, GroupPhase, JoinReply, JoinRequest, JoinedMember, MemberDescription,
+    OffsetCommit, SyncReply, SyncRequest,
 };
 pub use handle::{
     Acks, AppendError, AppendOutcome, FetchFrom, FetchLimits, Fetched, FoundOffset, Handle, OffsetSpec, PendingAppend,

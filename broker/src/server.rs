@@ -94,7 +94,12 @@ impl Server {
         result
     }
 
-    async fn read_all(&self, mut read: OwnedReadHalf, context: &Context, answers: mpsc::Sender<Answer>) -> io::Result<()> {
+    async fn read_all(
+        &self,
+        mut read: OwnedReadHalf,
+        context: &Context,
+        answers: mpsc::Sender<Answer>,
+    ) -> io::Result<()> {
         let idle = Duration::from_millis(self.handle.0.config.connections_max_idle_ms);
         let mut buffer = BytesMut::new();
         loop {

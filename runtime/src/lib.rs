@@ -7,12 +7,15 @@
 pub mod cli;
 pub mod config;
 pub mod config_providers;
+pub mod connector_files;
 pub mod convert;
 pub mod herder;
 pub mod kafka;
+pub mod launch;
 pub mod node;
 pub mod registry_log;
 pub mod rest;
+pub mod status_page;
 pub mod store;
 pub mod task;
 pub mod telemetry;

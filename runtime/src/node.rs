@@ -10,13 +10,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use towline_broker::{Broker, BrokerConfig};
-use towline_connectors::api::{Error, Result};
+use towline_connectors::api::{Error, ErrorKind, Result};
 use towline_registry::{Options, Registry};
 
 use crate::config::WorkerConfig;
 use crate::herder::Herder;
 use crate::kafka::Kafka;
 use crate::kafka::cluster::Cluster;
+use crate::status_page::{self, StatusPage};
 use crate::{registry_log, rest};
 
 /// Which parts to run, and where.
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     pub registry: Option<String>,
     /// The worker's address; none to run without it.
     pub connect: Option<String>,
+    /// The status page's address; none to run without it.
+    pub ui: Option<String>,
     /// The Kafka cluster of registry and worker; the embedded broker if not set.
     pub bootstrap_servers: Option<String>,
     /// Worker settings.
@@ -43,6 +46,8 @@ pub struct Node {
     registry: Option<SocketAddr>,
     connect: Option<SocketAddr>,
     kafka: Option<SocketAddr>,
+    ui: Option<SocketAddr>,
+    herder: Option<Herder>,
     work: Stage,
     servers: Stage,
     logs: Stage,
@@ -73,8 +78,11 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self> {
         let registry = bind(config.registry.as_deref(), "registry", "--registry").await?;
         let connect = bind(config.connect.as_deref(), "Connect REST API", "--connect").await?;
+        let ui = bind(config.ui.as_deref(), "status page", "--ui").await?;
         let mut node = Self {
             broker: None,
+            ui: ui.as_ref().and_then(|l| l.local_addr().ok()),
+            herder: None,
             registry: registry.as_ref().and_then(|l| l.local_addr().ok()),
             connect: connect.as_ref().and_then(|l| l.local_addr().ok()),
             kafka: None,
@@ -87,7 +95,7 @@ impl Node {
             node.kafka = broker.local_addrs().first().copied();
             node.broker = Some(broker);
         }
-        if let Err(error) = node.start_clients(config, registry, connect).await {
+        if let Err(error) = node.start_clients(config, registry, connect, ui).await {
             node.shutdown().await;
             return Err(error);
         }
@@ -99,6 +107,7 @@ impl Node {
         config: NodeConfig,
         registry: Option<TcpListener>,
         connect: Option<TcpListener>,
+        ui: Option<TcpListener>,
     ) -> Result<()> {
         if registry.is_none() && connect.is_none() {
             return Ok(());
@@ -115,26 +124,41 @@ impl Node {
         let kafka: Arc<dyn Kafka> = Arc::new(Cluster::new(worker.common_client())?);
         let serve_registry = async {
             let Some(listener) = registry else { return Ok(()) };
-            let registry = self.open_registry(kafka.as_ref(), &config.registry_settings).await?;
+            let settings = &config.registry_settings;
+            let registry = until_reachable("registry", || self.open_registry(kafka.as_ref(), settings)).await?;
             self.serve(listener, towline_registry::http::router(registry));
             Ok::<_, Error>(())
         };
         let serve_connect = async {
-            let Some(listener) = connect else { return Ok(()) };
+            let Some(listener) = connect else { return Ok(None) };
             let worker_id = worker_id(&worker, self.connect);
             let (work, logs) = (&self.work, &self.logs);
-            let herder = Herder::start(
-                kafka.clone(),
-                worker.clone(),
-                &worker_id,
-                (&work.tracker, &work.stop),
-                (&logs.tracker, &logs.stop),
-            )
+            let herder = until_reachable("Connect worker", || {
+                Herder::start(
+                    kafka.clone(),
+                    worker.clone(),
+                    &worker_id,
+                    (&work.tracker, &work.stop),
+                    (&logs.tracker, &logs.stop),
+                )
+            })
             .await?;
-            self.serve(listener, rest::router(herder));
-            Ok::<_, Error>(())
+            self.serve(listener, rest::router(herder.clone()));
+            Ok::<_, Error>(Some(herder))
         };
-        tokio::try_join!(serve_registry, serve_connect)?;
+        let ((), herder) = tokio::try_join!(serve_registry, serve_connect)?;
+        if let (Some(listener), Some(herder)) = (ui, herder.clone()) {
+            let address = |scheme: &str, address: Option<SocketAddr>| {
+                address.map_or_else(|| "not here".to_owned(), |address| format!("{scheme}{}", reachable(address)))
+            };
+            let parts = vec![
+                ("Kafka", address("", self.kafka)),
+                ("Schema registry", address("http://", self.registry)),
+                ("Kafka Connect", address("http://", self.connect)),
+            ];
+            self.serve(listener, status_page::router(StatusPage { parts, herder }));
+        }
+        self.herder = herder;
         Ok(())
     }
 
@@ -168,15 +192,39 @@ impl Node {
         self.connect
     }
 
+    /// Where the status page listens.
+    pub fn ui(&self) -> Option<SocketAddr> {
+        self.ui
+    }
+
+    /// The worker, if it runs here.
+    pub fn herder(&self) -> Option<&Herder> {
+        self.herder.as_ref()
+    }
+
     /// Stops everything: tasks flush and commit, then servers, logs and the broker end.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.work.end("connectors", Duration::from_secs(15)).await;
         self.servers.end("HTTP connections", Duration::from_secs(2)).await;
+        self.herder = None;
         self.logs.end("log readers", Duration::from_secs(5)).await;
         if let Some(broker) = self.broker
             && let Err(error) = broker.shutdown().await
         {
             tracing::error!(%error, "the broker did not stop cleanly; the next start checks its logs");
+        }
+    }
+}
+
+/// Tries again while the Kafka cluster does not answer: in a compose file everything starts at once.
+async fn until_reachable<T, F: Future<Output = Result<T>>>(what: &str, mut open: impl FnMut() -> F) -> Result<T> {
+    loop {
+        match open().await {
+            Err(error) if error.kind() == ErrorKind::Retriable => {
+                tracing::warn!(%error, "the {what} cannot start yet, trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            outcome => return outcome,
         }
     }
 }

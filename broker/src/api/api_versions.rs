@@ -29,7 +29,8 @@ pub(super) fn answer(frame: &mut Bytes, served: &Api) -> Result<Vec<Bytes>, Unre
         }
     }
     listed.sort_by_key(|api| api.key);
-    let entry = |api: &&Api| ApiVersion::default().with_api_key(api.key).with_min_version(api.min).with_max_version(api.max);
+    let entry =
+        |api: &&Api| ApiVersion::default().with_api_key(api.key).with_min_version(api.min).with_max_version(api.max);
     response.api_keys = listed.iter().map(entry).collect();
     let mut out: BytesMut = head(&header, ApiKey::ApiVersions);
     response.encode(&mut out, if known { version } else { 0 }).map_err(|e| e.to_string())?;

@@ -107,7 +107,14 @@ pub(super) struct Change {
 }
 
 /// Changes one resource; with `replace` settings that are not named are removed first.
-pub(super) async fn alter(context: &Context, kind: i8, name: &str, changes: Vec<Change>, replace: bool, validate_only: bool) -> Result<(), Refusal> {
+pub(super) async fn alter(
+    context: &Context,
+    kind: i8,
+    name: &str,
+    changes: Vec<Change>,
+    replace: bool,
+    validate_only: bool,
+) -> Result<(), Refusal> {
     for (i, change) in changes.iter().enumerate() {
         if changes[..i].iter().any(|other| other.name == change.name) {
             return Err((ResponseError::InvalidRequest, format!("Duplicate config key {}", change.name)));
@@ -121,7 +128,10 @@ pub(super) async fn alter(context: &Context, kind: i8, name: &str, changes: Vec<
         }
         BROKER => {
             if !name.is_empty() && name != context.handle.0.config.node_id.to_string() {
-                return Err((ResponseError::InvalidRequest, format!("Unexpected broker id {name}; this is {}", context.node_id().0)));
+                return Err((
+                    ResponseError::InvalidRequest,
+                    format!("Unexpected broker id {name}; this is {}", context.node_id().0),
+                ));
             }
             let mut configs = context.cluster().broker_configs();
             apply(&mut configs, changes, replace, |_| String::new())?;
@@ -151,7 +161,12 @@ fn check_broker(name: &str, value: &str) -> Result<(), Refusal> {
     check_topic_config(key.name, value).map_err(|message| (ResponseError::InvalidConfig, message))
 }
 
-fn apply(configs: &mut BTreeMap<String, String>, changes: Vec<Change>, replace: bool, default: impl Fn(&str) -> String) -> Result<(), Refusal> {
+fn apply(
+    configs: &mut BTreeMap<String, String>,
+    changes: Vec<Change>,
+    replace: bool,
+    default: impl Fn(&str) -> String,
+) -> Result<(), Refusal> {
     if replace {
         configs.clear();
     }

@@ -8,7 +8,11 @@ use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse
 use super::{Context, text};
 use crate::cluster::Refusal;
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
     let mut response = CreatePartitionsResponse::default();
     for topic in request.topics {
         let mut answered = CreatePartitionsTopicResult::default();

@@ -11,7 +11,11 @@ use super::configs::{Entry, topic_entries};
 use super::{Context, text};
 use crate::cluster::{NewTopic, Refusal, Topic};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
     let mut times: HashMap<_, usize> = HashMap::new();
     for topic in &request.topics {
         *times.entry(topic.name.clone()).or_default() += 1;
@@ -21,7 +25,9 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: C
         let name = topic.name.clone();
         if times.get(&name).is_some_and(|count| *count > 1) {
             if response.topics.iter().all(|t| t.name != name) {
-                response.topics.push(refuse((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned())).with_name(name));
+                response
+                    .topics
+                    .push(refuse((ResponseError::InvalidRequest, "Duplicate topic name.".to_owned())).with_name(name));
             }
             continue;
         }
@@ -41,7 +47,8 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: C
 fn new_topic(topic: &CreatableTopic, node: BrokerId) -> Result<NewTopic, Refusal> {
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
-        let missing = || (ResponseError::InvalidConfig, format!("Null value not supported for topic configs: {}", config.name));
+        let missing =
+            || (ResponseError::InvalidConfig, format!("Null value not supported for topic configs: {}", config.name));
         configs.insert(config.name.to_string(), config.value.as_ref().ok_or_else(missing)?.to_string());
     }
     let mut new = NewTopic {
@@ -70,7 +77,10 @@ fn new_topic(topic: &CreatableTopic, node: BrokerId) -> Result<NewTopic, Refusal
 }
 
 fn refuse((error, message): Refusal) -> CreatableTopicResult {
-    CreatableTopicResult::default().with_error_code(error.code()).with_error_message(Some(text(message))).with_configs(None)
+    CreatableTopicResult::default()
+        .with_error_code(error.code())
+        .with_error_message(Some(text(message)))
+        .with_configs(None)
 }
 
 fn describe(context: &Context, topic: &Topic, version: i16, validate_only: bool) -> CreatableTopicResult {

@@ -5,7 +5,11 @@ use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, Reques
 
 use super::{Context, code};
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
     let mut response = DeleteGroupsResponse::default();
     for id in request.groups_names {
         let result = context.handle.0.coordinator.delete_group(&id.0).await;

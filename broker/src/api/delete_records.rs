@@ -5,7 +5,11 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, Requ
 
 use super::Context;
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
     let mut response = DeleteRecordsResponse::default();
     for topic in request.topics {
         let mut answered = DeleteRecordsTopicResult::default();

@@ -6,7 +6,11 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, Reques
 
 use super::{Context, code, topic_name};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
     let version = header.request_api_version;
     let mut response = DeleteTopicsResponse::default();
     for name in request.topic_names {

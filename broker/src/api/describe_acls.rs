@@ -5,7 +5,11 @@ use kafka_protocol::messages::{DescribeAclsRequest, DescribeAclsResponse, Reques
 
 use super::{Context, text};
 
-pub(super) async fn handle(_context: &Context, _header: &RequestHeader, _request: DescribeAclsRequest) -> DescribeAclsResponse {
+pub(super) async fn handle(
+    _context: &Context,
+    _header: &RequestHeader,
+    _request: DescribeAclsRequest,
+) -> DescribeAclsResponse {
     DescribeAclsResponse::default()
         .with_error_code(ResponseError::SecurityDisabled.code())
         .with_error_message(Some(text("No Authorizer is configured on the broker")))

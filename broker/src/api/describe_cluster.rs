@@ -7,11 +7,18 @@ use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse, 
 use super::metadata::CLUSTER_OPERATIONS;
 use super::{Context, text};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
     let mut response = DescribeClusterResponse::default();
     if header.request_api_version >= 1 && request.endpoint_type != 1 {
-        let error =
-            if request.endpoint_type == 2 { ResponseError::MismatchedEndpointType } else { ResponseError::UnsupportedEndpointType };
+        let error = if request.endpoint_type == 2 {
+            ResponseError::MismatchedEndpointType
+        } else {
+            ResponseError::UnsupportedEndpointType
+        };
         response.error_code = error.code();
         response.error_message = Some(text("this is a broker listener"));
         return response;

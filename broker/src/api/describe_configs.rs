@@ -11,7 +11,11 @@ use super::configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, Entry, GROUP, TOPIC,
 use super::{Context, text};
 use crate::cluster::{Refusal, check_name};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
     let synonyms = request.include_synonyms;
     let mut response = DescribeConfigsResponse::default();
     for resource in request.resources {
@@ -21,14 +25,17 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: D
                     let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
                     keys.is_none_or(|keys| keys.iter().any(|key| **key == *entry.name))
                 };
-                let shown = entries.into_iter().filter(wanted).map(|e| show(e, synonyms, header.request_api_version)).collect();
+                let shown =
+                    entries.into_iter().filter(wanted).map(|e| show(e, synonyms, header.request_api_version)).collect();
                 DescribeConfigsResult::default().with_configs(shown)
             }
             Err((error, message)) => {
                 DescribeConfigsResult::default().with_error_code(error.code()).with_error_message(Some(text(message)))
             }
         };
-        response.results.push(result.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name));
+        response
+            .results
+            .push(result.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name));
     }
     response
 }

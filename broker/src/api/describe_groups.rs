@@ -9,7 +9,11 @@ use super::{Context, text};
 /// Read, delete and describe.
 const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
     let version = header.request_api_version;
     let mut response = DescribeGroupsResponse::default();
     for id in request.groups {
@@ -23,7 +27,7 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: D
                 }
             }
             Some(group) => {
-                let member = |m: crate::group::MemberView| {
+                let member = |m: crate::group::MemberDescription| {
                     DescribedGroupMember::default()
                         .with_member_id(text(m.id))
                         .with_group_instance_id(m.instance_id.map(text).filter(|_| version >= 4))

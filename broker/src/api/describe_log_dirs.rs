@@ -8,7 +8,11 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, 
 use super::{Context, text, topic_name};
 use crate::log::Partition;
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
     let dir = context.handle.0.config.data_dir.clone();
     let mut result = DescribeLogDirsResult::default().with_log_dir(text(dir.display().to_string()));
     for topic in context.cluster().topics() {
@@ -19,7 +23,9 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: D
         };
         let partitions: Vec<_> = topic.partitions.iter().filter(|p| wanted(p)).map(|p| size(p)).collect();
         if !partitions.is_empty() {
-            result.topics.push(DescribeLogDirsTopic::default().with_name(topic_name(&topic.name)).with_partitions(partitions));
+            result
+                .topics
+                .push(DescribeLogDirsTopic::default().with_name(topic_name(&topic.name)).with_partitions(partitions));
         }
     }
     if header.request_api_version >= 4 {

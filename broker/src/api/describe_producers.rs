@@ -5,7 +5,11 @@ use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersRespon
 
 use super::Context;
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: DescribeProducersRequest) -> DescribeProducersResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let mut answered = TopicResponse::default();
@@ -13,7 +17,9 @@ pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: 
             let base = PartitionResponse::default().with_partition_index(index);
             answered.partitions.push(match context.cluster().partition(&topic.name.0, index) {
                 Err(error) => base.with_error_code(error.code()),
-                Ok(partition) => base.with_active_producers(partition.log().producers().into_iter().map(state).collect()),
+                Ok(partition) => {
+                    base.with_active_producers(partition.log().producers().into_iter().map(state).collect())
+                }
             });
         }
         response.topics.push(answered.with_name(topic.name));

@@ -27,7 +27,8 @@ pub(super) async fn handle(
     };
     names.sort();
     names.dedup();
-    let (from, mut first) = request.cursor.map_or((String::new(), 0), |c| (c.topic_name.0.to_string(), c.partition_index));
+    let (from, mut first) =
+        request.cursor.map_or((String::new(), 0), |c| (c.topic_name.0.to_string(), c.partition_index));
     names.retain(|name| *name >= from);
     let mut left = request.response_partition_limit.clamp(1, MAX_PARTITIONS) as usize;
     let mut response = DescribeTopicPartitionsResponse::default();
@@ -43,7 +44,8 @@ pub(super) async fn handle(
         };
         let skip = usize::try_from(first).unwrap_or(0);
         if left == 0 {
-            response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(first.max(0)));
+            response.next_cursor =
+                Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(first.max(0)));
             break;
         }
         let described = describe(context, &topic, skip, left);
@@ -52,7 +54,8 @@ pub(super) async fn handle(
         response.topics.push(described);
         if skip + count < topic.partitions.len() {
             let next = (skip + count) as i32;
-            response.next_cursor = Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
+            response.next_cursor =
+                Some(Cursor::default().with_topic_name(topic_name(&name)).with_partition_index(next));
             break;
         }
     }
@@ -68,8 +71,9 @@ fn describe(context: &Context, topic: &Arc<Topic>, skip: usize, limit: usize) ->
             .with_leader_epoch(partition.log().leader_epoch())
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node])
-            .with_eligible_leader_replicas(None)
-            .with_last_known_elr(None)
+            // Java's admin client cannot read null here.
+            .with_eligible_leader_replicas(Some(Vec::new()))
+            .with_last_known_elr(Some(Vec::new()))
     };
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic_name(&topic.name)))

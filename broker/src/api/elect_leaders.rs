@@ -6,7 +6,11 @@ use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse, Reques
 
 use super::{Context, text};
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: ElectLeadersRequest) -> ElectLeadersResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: ElectLeadersRequest,
+) -> ElectLeadersResponse {
     let mut response = ElectLeadersResponse::default();
     for topic in request.topic_partitions.unwrap_or_default() {
         let result = |index: i32| {

@@ -19,7 +19,11 @@ use crate::wire::guard::GuardedBuf;
 /// Longest time that a fetch may park.
 const MAX_WAIT_MS: i32 = 600_000;
 
-pub(super) async fn answer(context: &Context, header: &RequestHeader, body: GuardedBuf) -> Result<Vec<Bytes>, Unreadable> {
+pub(super) async fn answer(
+    context: &Context,
+    header: &RequestHeader,
+    body: GuardedBuf,
+) -> Result<Vec<Bytes>, Unreadable> {
     let version = header.request_api_version;
     let request: FetchRequest = decode(body, version)?;
     let mut places: Vec<FetchPlace> = Vec::new();
@@ -54,7 +58,8 @@ pub(super) async fn answer(context: &Context, header: &RequestHeader, body: Guar
     let mut answer = FetchAnswer::default();
     for topic in topics {
         let partitions = topic.partitions.iter().zip(&mut found);
-        let partitions = partitions.map(|(asked, (result, ended))| partition(asked, result, ended, committed, version)).collect();
+        let partitions =
+            partitions.map(|(asked, (result, ended))| partition(asked, result, ended, committed, version)).collect();
         answer.topics.push((topic.topic.0.clone().into_bytes(), topic.topic_id, partitions));
     }
     let mut chunks = Vec::new();
@@ -69,7 +74,8 @@ fn locate(topic: &Result<Arc<Topic>, ResponseError>, asked: &FetchPartition) -> 
     let ended = {
         let log = partition.log();
         check_epoch(asked.current_leader_epoch, log.leader_epoch())?;
-        let (epoch, end) = if asked.last_fetched_epoch >= 0 { log.end_of_epoch(asked.last_fetched_epoch) } else { (-1, -1) };
+        let (epoch, end) =
+            if asked.last_fetched_epoch >= 0 { log.end_of_epoch(asked.last_fetched_epoch) } else { (-1, -1) };
         let diverges = end >= 0 && (epoch < asked.last_fetched_epoch || end < asked.fetch_offset);
         diverges.then_some((epoch, end))
     };
@@ -110,7 +116,9 @@ fn partition(
                 answer.records = records;
             }
         }
-        Err(ResponseError::KafkaStorageError) if version <= 5 => answer.error = Some(ResponseError::NotLeaderOrFollower),
+        Err(ResponseError::KafkaStorageError) if version <= 5 => {
+            answer.error = Some(ResponseError::NotLeaderOrFollower);
+        }
         Err(error) => answer.error = Some(error),
     }
     answer

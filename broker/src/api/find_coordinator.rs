@@ -6,7 +6,11 @@ use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse, 
 
 use super::{Context, code, text};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
     // Transactions (type 1) are not served yet; saying so ends the client's search.
     let result = if request.key_type == 0 { Ok(()) } else { Err(ResponseError::InvalidRequest) };
     let message = if result.is_ok() { "NONE" } else { "this broker coordinates consumer groups only" };
@@ -28,5 +32,6 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: F
             .with_host(host.clone())
             .with_port(port)
     };
-    FindCoordinatorResponse::default().with_coordinators(request.coordinator_keys.into_iter().map(coordinator).collect())
+    FindCoordinatorResponse::default()
+        .with_coordinators(request.coordinator_keys.into_iter().map(coordinator).collect())
 }

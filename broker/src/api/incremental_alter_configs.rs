@@ -19,12 +19,16 @@ pub(super) async fn handle(
             value: own(&c.value),
         };
         let changes = resource.configs.iter().map(change).collect();
-        let result = alter(context, resource.resource_type, &resource.resource_name, changes, false, request.validate_only).await;
+        let result =
+            alter(context, resource.resource_type, &resource.resource_name, changes, false, request.validate_only)
+                .await;
         let mut answered = AlterConfigsResourceResponse::default();
         if let Err((error, message)) = result {
             answered = answered.with_error_code(error.code()).with_error_message(Some(text(message)));
         }
-        response.responses.push(answered.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name));
+        response
+            .responses
+            .push(answered.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name));
     }
     response
 }

@@ -5,7 +5,11 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 
 use super::Context;
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
     let result = match &request.transactional_id {
         None => context.handle.init_producer_id().await,
         Some(id) if id.0.is_empty() => Err(ResponseError::InvalidRequest),

@@ -6,7 +6,11 @@ use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse, RequestHea
 
 use super::{Context, code};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: LeaveGroupRequest) -> LeaveGroupResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: LeaveGroupRequest,
+) -> LeaveGroupResponse {
     let group: &str = &request.group_id.0;
     if header.request_api_version < 3 {
         let result = context.handle.leave_group(group, &request.member_id, None);

@@ -6,14 +6,20 @@ use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesRe
 use super::configs::{BROKER, BROKER_LOGGER, GROUP, TOPIC};
 use super::{Context, text};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
     let mut response = ListConfigResourcesResponse::default();
     if header.request_api_version == 0 {
         return response;
     }
     let asked = |kind: i8| request.resource_types.is_empty() || request.resource_types.contains(&kind);
     let mut add = |kind: i8, name: String| {
-        response.config_resources.push(ConfigResource::default().with_resource_type(kind).with_resource_name(text(name)));
+        response
+            .config_resources
+            .push(ConfigResource::default().with_resource_type(kind).with_resource_name(text(name)));
     };
     if asked(TOPIC) {
         context.cluster().topics().iter().for_each(|topic| add(TOPIC, topic.name.to_string()));

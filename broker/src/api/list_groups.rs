@@ -5,7 +5,11 @@ use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse, R
 
 use super::{Context, text};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: ListGroupsRequest) -> ListGroupsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: ListGroupsRequest,
+) -> ListGroupsResponse {
     let version = header.request_api_version;
     let has = |filter: &[kafka_protocol::protocol::StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(value))
@@ -15,7 +19,8 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: L
         if !has(&request.states_filter, group.phase.name()) || !has(&request.types_filter, "classic") {
             continue;
         }
-        let mut listed = ListedGroup::default().with_group_id(GroupId(text(group.id))).with_protocol_type(text(group.protocol_type));
+        let mut listed =
+            ListedGroup::default().with_group_id(GroupId(text(group.id))).with_protocol_type(text(group.protocol_type));
         if version >= 4 {
             listed.group_state = text(group.phase.name());
         }

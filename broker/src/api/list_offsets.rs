@@ -13,7 +13,11 @@ use crate::handle::{FoundOffset, OffsetSpec};
 
 const NOTHING: FoundOffset = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let version = header.request_api_version;
     let mut seen = HashSet::new();
     let mut response = ListOffsetsResponse::default();
@@ -39,7 +43,12 @@ pub(super) async fn handle(context: &Context, header: &RequestHeader, request: L
     response
 }
 
-fn find(context: &Context, topic: &str, asked: &ListOffsetsPartition, version: i16) -> Result<FoundOffset, ResponseError> {
+fn find(
+    context: &Context,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Result<FoundOffset, ResponseError> {
     let partition = context.cluster().partition(topic, asked.partition_index)?;
     check_epoch(asked.current_leader_epoch, partition.log().leader_epoch())?;
     let since = |first: i16, spec| if version >= first { Ok(spec) } else { Err(ResponseError::UnsupportedVersion) };

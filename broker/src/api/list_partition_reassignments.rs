@@ -1,8 +1,6 @@
 //! ListPartitionReassignments (46): on one node there are none.
 
-use kafka_protocol::messages::{
-    ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, RequestHeader,
-};
+use kafka_protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, RequestHeader};
 
 use super::Context;
 

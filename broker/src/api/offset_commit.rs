@@ -6,7 +6,11 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, Reques
 use super::{Context, own};
 use crate::group::{CommitRequest, OffsetCommit};
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: OffsetCommitRequest) -> OffsetCommitResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
     let version = header.request_api_version;
     let mut commit = CommitRequest {
         group_id: request.group_id.0.to_string(),

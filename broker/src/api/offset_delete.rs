@@ -5,7 +5,11 @@ use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, Reques
 
 use super::{Context, code};
 
-pub(super) async fn handle(context: &Context, _header: &RequestHeader, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+pub(super) async fn handle(
+    context: &Context,
+    _header: &RequestHeader,
+    request: OffsetDeleteRequest,
+) -> OffsetDeleteResponse {
     let mut places = Vec::new();
     for topic in &request.topics {
         places.extend(topic.partitions.iter().map(|p| (topic.name.0.to_string(), p.partition_index)));

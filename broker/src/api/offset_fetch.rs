@@ -14,23 +14,36 @@ use crate::group::Committed;
 type Asked = Option<Vec<(String, Vec<i32>)>>;
 type Found = Vec<(String, Vec<(i32, Option<Committed>)>)>;
 
-pub(super) async fn handle(context: &Context, header: &RequestHeader, request: OffsetFetchRequest) -> OffsetFetchResponse {
+pub(super) async fn handle(
+    context: &Context,
+    header: &RequestHeader,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
     let version = header.request_api_version;
     let mut response = OffsetFetchResponse::default();
     if version < 8 {
-        let asked = request.topics.map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
+        let asked = request
+            .topics
+            .map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
         for (name, partitions) in find(context, &request.group_id.0, asked) {
-            let partitions = partitions.into_iter().map(|(index, committed)| old_partition(index, committed, version)).collect();
-            response.topics.push(OffsetFetchResponseTopic::default().with_name(topic_name(&name)).with_partitions(partitions));
+            let partitions =
+                partitions.into_iter().map(|(index, committed)| old_partition(index, committed, version)).collect();
+            response
+                .topics
+                .push(OffsetFetchResponseTopic::default().with_name(topic_name(&name)).with_partitions(partitions));
         }
         return response;
     }
     for group in request.groups {
-        let asked = group.topics.map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
+        let asked = group
+            .topics
+            .map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
         let mut answered = OffsetFetchResponseGroup::default();
         for (name, partitions) in find(context, &group.group_id.0, asked) {
             let partitions = partitions.into_iter().map(|(index, committed)| new_partition(index, committed)).collect();
-            answered.topics.push(OffsetFetchResponseTopics::default().with_name(topic_name(&name)).with_partitions(partitions));
+            answered
+                .topics
+                .push(OffsetFetchResponseTopics::default().with_name(topic_name(&name)).with_partitions(partitions));
         }
         response.groups.push(answered.with_group_id(group.group_id));
     }
@@ -47,7 +60,10 @@ fn find(context: &Context, group: &str, asked: Asked) -> Found {
         return topics.into_iter().collect();
     };
     let mut take = |topic: &str, partition: i32| (partition, committed.remove(&(topic.to_owned(), partition)));
-    asked.into_iter().map(|(topic, list)| (topic.clone(), list.into_iter().map(|p| take(&topic, p)).collect())).collect()
+    asked
+        .into_iter()
+        .map(|(topic, list)| (topic.clone(), list.into_iter().map(|p| take(&topic, p)).collect()))
+        .collect()
 }
 
 fn old_partition(index: i32, committed: Option<Committed>, version: i16) -> OffsetFetchResponsePartition {

@@ -2,7 +2,9 @@
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader};
 
 use super::{Answer, Context, Unreadable, decode, encode, text};
@@ -75,7 +77,9 @@ async fn respond(appends: Appends) -> ProduceResponse {
 
 fn refuse(base: PartitionProduceResponse, refused: &AppendError) -> PartitionProduceResponse {
     let record = |(index, reason): &(i32, &'static str)| {
-        BatchIndexAndErrorMessage::default().with_batch_index(*index).with_batch_index_error_message(Some(text(*reason)))
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(*index)
+            .with_batch_index_error_message(Some(text(*reason)))
     };
     let message = refused.records.first().map(|(_, reason)| text(*reason));
     base.with_error_code(refused.error.code())

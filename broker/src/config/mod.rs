@@ -6,4 +6,4 @@ mod topic;
 
 pub use broker::{BrokerConfig, Endpoint, SyncPolicy};
 pub(crate) use properties::nearest;
-pub(crate) use topic::{TopicConfigKey, TOPIC_CONFIGS, TopicConfig, check as check_topic_config, find_topic_config};
+pub(crate) use topic::{TOPIC_CONFIGS, TopicConfig, TopicConfigKey, check as check_topic_config, find_topic_config};

@@ -165,7 +165,9 @@ fn numbers(reader: &Reader<'_>, config: &mut BrokerConfig) -> Result<(), Error> 
     reader.parse("group.max.size", &mut config.group_max_size)?;
     reader.parse("producer.id.expiration.ms", &mut config.producer_id_expiration_ms)?;
     reader.parse("transaction.max.timeout.ms", &mut config.transaction_max_timeout_ms)?;
-    for (key, number) in [("num.partitions", config.num_partitions), ("offsets.topic.num.partitions", config.offsets_partitions)] {
+    for (key, number) in
+        [("num.partitions", config.num_partitions), ("offsets.topic.num.partitions", config.offsets_partitions)]
+    {
         if number < 1 {
             return Err(invalid(key, &number.to_string(), "it must be at least 1"));
         }
@@ -281,7 +283,12 @@ mod tests {
 
     #[test]
     fn refuses_values_that_cannot_be_used() {
-        for pair in [("num.partitions", "0"), ("listeners", "nonsense"), ("towline.durability", "x"), ("log.segment.bytes", "-4")] {
+        for pair in [
+            ("num.partitions", "0"),
+            ("listeners", "nonsense"),
+            ("towline.durability", "x"),
+            ("log.segment.bytes", "-4"),
+        ] {
             assert!(read_pairs(&[pair]).is_err(), "{pair:?}");
         }
     }

@@ -49,8 +49,6 @@ pub(crate) struct TopicConfigKey {
     pub(crate) default: &'static str,
     /// The broker settings that give the default, the strongest first, with the factor to the topic's unit.
     pub(crate) synonyms: &'static [(&'static str, i64)],
-    /// Accepted and reported, without effect here.
-    pub(crate) inert: bool,
 }
 
 const fn key(
@@ -59,11 +57,12 @@ const fn key(
     default: &'static str,
     synonyms: &'static [(&'static str, i64)],
 ) -> TopicConfigKey {
-    TopicConfigKey { name, kind, default, synonyms, inert: false }
+    TopicConfigKey { name, kind, default, synonyms }
 }
 
+/// A setting that is accepted and reported, without effect here.
 const fn inert(name: &'static str, kind: Kind, default: &'static str) -> TopicConfigKey {
-    TopicConfigKey { name, kind, default, synonyms: &[], inert: true }
+    TopicConfigKey { name, kind, default, synonyms: &[] }
 }
 
 const MAX: &str = "9223372036854775807";
@@ -227,7 +226,8 @@ mod tests {
     #[test]
     fn a_topic_overrides_the_broker_which_overrides_the_default() {
         let broker = map(&[("log.retention.hours", "1"), ("message.max.bytes", "5000")]);
-        let config = TopicConfig::resolve(&map(&[("max.message.bytes", "9"), ("cleanup.policy", "compact, delete")]), &broker);
+        let config =
+            TopicConfig::resolve(&map(&[("max.message.bytes", "9"), ("cleanup.policy", "compact, delete")]), &broker);
         assert_eq!((config.retention_ms, config.max_message_bytes), (3_600_000, 9));
         assert!(config.compact && config.delete && config.compression.is_none());
         let broker = map(&[("log.retention.hours", "1"), ("log.retention.ms", "7")]);

@@ -4,9 +4,11 @@
 mod coordinator;
 mod offsets;
 mod records;
+mod requests;
 mod state;
 
-pub(crate) use coordinator::{Coordinator, MemberView};
+pub(crate) use coordinator::Coordinator;
+pub use coordinator::{GroupDescription, MemberDescription};
 pub use offsets::{CommitRequest, Committed, OffsetCommit};
-pub use state::{JoinReply, JoinRequest, JoinedMember, SyncReply, SyncRequest};
-
+pub use requests::{JoinReply, JoinRequest, JoinedMember, SyncReply, SyncRequest};
+pub use state::Phase as GroupPhase;

@@ -84,8 +84,13 @@ mod tests {
 
     #[test]
     fn an_offset_expires_after_the_group_was_empty_long_enough() {
-        let committed =
-            Committed { offset: 1, leader_epoch: -1, metadata: String::new(), commit_timestamp: 100, expire_timestamp: None };
+        let committed = Committed {
+            offset: 1,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_timestamp: 100,
+            expire_timestamp: None,
+        };
         let when = Expiry { now: 1_100, retention_ms: 1_000, empty_since: None, in_use: false };
         assert!(committed.is_expired(when));
         assert!(!committed.is_expired(Expiry { empty_since: Some(200), ..when }));

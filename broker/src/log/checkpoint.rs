@@ -21,7 +21,8 @@ pub(crate) fn read_checkpoint(fs: &dyn Fs, path: &Path) -> HashMap<(String, i32)
 
 /// Replaces a checkpoint.
 pub(crate) fn write_checkpoint(fs: &dyn Fs, path: &Path, entries: &[(&str, i32, i64)]) -> io::Result<()> {
-    let lines: String = entries.iter().map(|(topic, partition, offset)| format!("{topic} {partition} {offset}\n")).collect();
+    let lines: String =
+        entries.iter().map(|(topic, partition, offset)| format!("{topic} {partition} {offset}\n")).collect();
     fs.replace(path, format!("0\n{}\n{lines}", entries.len()).as_bytes())
 }
 

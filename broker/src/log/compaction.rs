@@ -122,7 +122,14 @@ impl Partition {
         Ok(Some(saved))
     }
 
-    fn clean_group(&self, plan: &Plan, group: &[Source], end: i64, latest: &Latest, now: i64) -> io::Result<Option<Segment>> {
+    fn clean_group(
+        &self,
+        plan: &Plan,
+        group: &[Source],
+        end: i64,
+        latest: &Latest,
+        now: i64,
+    ) -> io::Result<Option<Segment>> {
         let path = segment_path(&plan.dir, group[0].base, "log.cleaned");
         let _ = plan.fs.remove(&path);
         let out = plan.fs.open(&path, true)?;
@@ -152,7 +159,8 @@ impl Partition {
     }
 
     fn needs(&self, header: &BatchHeader) -> bool {
-        header.is_control() || (header.has_producer() && self.log().producers.is_last_of(header.producer_id, header.last_offset()))
+        header.is_control()
+            || (header.has_producer() && self.log().producers.is_last_of(header.producer_id, header.last_offset()))
     }
 
     /// Puts a cleaned segment in place; false if the log changed meanwhile and the work is void.
@@ -161,9 +169,11 @@ impl Partition {
         let path = |suffix| segment_path(&plan.dir, cleaned.base, suffix);
         let at = log.segments.iter().position(|s| s.base == cleaned.base);
         let same = |log: &Log, at: usize| {
-            log.segments[at..].iter().zip(group).filter(|(s, g)| s.base == g.base && s.size == g.size).count() == group.len()
+            log.segments[at..].iter().zip(group).filter(|(s, g)| s.base == g.base && s.size == g.size).count()
+                == group.len()
         };
-        let Some(at) = at.filter(|at| log.changes == plan.changes && log.health == Health::Good && same(&log, *at)) else {
+        let Some(at) = at.filter(|at| log.changes == plan.changes && log.health == Health::Good && same(&log, *at))
+        else {
             plan.fs.remove(&path("log.cleaned"))?;
             return Ok(false);
         };
@@ -275,7 +285,8 @@ pub(super) fn finish_swap(fs: &dyn Fs, dir: &Path, base: i64) -> io::Result<()> 
         last = header.last_offset();
     }
     for name in fs.list(dir)? {
-        let replaced = name.strip_suffix(".log").and_then(|b| b.parse::<i64>().ok()).filter(|b| (base..=last).contains(b));
+        let replaced =
+            name.strip_suffix(".log").and_then(|b| b.parse::<i64>().ok()).filter(|b| (base..=last).contains(b));
         if let Some(replaced) = replaced {
             for suffix in ["index", "timeindex", "txnindex"] {
                 let _ = fs.remove(&segment_path(dir, replaced, suffix));

@@ -49,7 +49,7 @@ impl Index {
 
     /// Reads both files; none if they cannot belong to a segment of `size` bytes.
     pub(crate) fn decode(offsets: &[u8], times: &[u8], size: u64) -> Option<Self> {
-        if offsets.len() % 8 != 0 || times.len() % 12 != 0 {
+        if !offsets.len().is_multiple_of(8) || !times.len().is_multiple_of(12) {
             return None;
         }
         let u32_of = |b: &[u8]| u32::from_be_bytes([b[0], b[1], b[2], b[3]]);

@@ -185,10 +185,6 @@ impl Log {
     pub(crate) fn set_config(&mut self, config: Arc<TopicConfig>) {
         self.config = config;
     }
-    /// Current settings.
-    pub(crate) fn config(&self) -> &Arc<TopicConfig> {
-        &self.config
-    }
     /// Producers with their id, epoch, last sequence and last time.
     pub(crate) fn producers(&self) -> Vec<(i64, i16, i32, i64)> {
         self.producers.iter().map(|(id, p)| (id, p.epoch, p.last_sequence(), p.timestamp)).collect()
@@ -281,15 +277,14 @@ impl Log {
 /// A partition of a topic.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    pub(crate) topic: Arc<str>,
     pub(crate) index: i32,
     log: Mutex<Log>,
 }
 
 impl Partition {
     /// Wraps an opened log.
-    pub(crate) fn new(topic: Arc<str>, index: i32, log: Log) -> Arc<Self> {
-        Arc::new(Partition { topic, index, log: Mutex::new(log) })
+    pub(crate) fn new(index: i32, log: Log) -> Arc<Self> {
+        Arc::new(Partition { index, log: Mutex::new(log) })
     }
 
     /// The log, locked; hold it for short work only and never across an await.

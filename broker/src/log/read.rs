@@ -74,7 +74,12 @@ impl Place {
 impl Partition {
     /// Whole batches from the one that holds `offset` on, at most `max_bytes`; with `at_least_one`, the first
     /// batch even if it is larger. Empty at the end of the log.
-    pub(crate) fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Result<(Watermarks, Bytes), ResponseError> {
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<(Watermarks, Bytes), ResponseError> {
         let mut offset = offset;
         let mut first = true;
         loop {

@@ -165,10 +165,7 @@ impl Log {
 }
 
 fn snapshots(names: &[String]) -> Vec<(i64, String)> {
-    names
-        .iter()
-        .filter_map(|name| Some((name.strip_suffix(".snapshot")?.parse().ok()?, name.clone())))
-        .collect()
+    names.iter().filter_map(|name| Some((name.strip_suffix(".snapshot")?.parse().ok()?, name.clone()))).collect()
 }
 
 /// Checks every batch; cuts the file after the last good one. Answers whether all was good, and the end offset.
@@ -214,8 +211,7 @@ fn finish_swaps(log: &Log, names: &[String]) -> io::Result<()> {
             fs.remove(&dir.join(name))?;
         }
     }
-    let mut swaps: Vec<i64> =
-        names.iter().filter_map(|name| name.strip_suffix(".log.swap")?.parse().ok()).collect();
+    let mut swaps: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".log.swap")?.parse().ok()).collect();
     swaps.sort_unstable();
     for base in swaps {
         super::compaction::finish_swap(fs.as_ref(), dir, base)?;

@@ -190,8 +190,8 @@ impl Scanner {
         if self.end.saturating_sub(self.pos) < HEADER_LEN as u64 {
             return Ok(None);
         }
-        let inside = self.pos >= self.buffer_at
-            && self.pos + HEADER_LEN as u64 <= self.buffer_at + self.buffer.len() as u64;
+        let inside =
+            self.pos >= self.buffer_at && self.pos + HEADER_LEN as u64 <= self.buffer_at + self.buffer.len() as u64;
         if !inside {
             let want = (self.end - self.pos).min(SCAN_BUFFER as u64) as usize;
             self.buffer.resize(want, 0);

@@ -16,6 +16,8 @@ use super::partition::{Health, Log, Partition};
 /// Syncs that run at the same time, since each waits for the disk.
 const PARALLEL: usize = 8;
 
+/// Base of a segment, its size, its file.
+type Unsynced = (i64, u64, Arc<dyn super::fs::LogFile>);
 type Done = oneshot::Sender<Result<(), ResponseError>>;
 
 #[derive(Debug, Default)]
@@ -163,7 +165,7 @@ impl Partition {
 }
 
 impl Log {
-    fn unsynced(&mut self) -> io::Result<Vec<(i64, u64, Arc<dyn super::fs::LogFile>)>> {
+    fn unsynced(&mut self) -> io::Result<Vec<Unsynced>> {
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
         self.segments
             .iter_mut()
@@ -182,5 +184,83 @@ impl Log {
             );
         }
         ResponseError::KafkaStorageError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::log::fs::faulty::FaultyFs;
+    use crate::log::{Batch, LogSetup};
+    use crate::wire::batch::BatchHeader;
+    use crate::wire::records::BatchBuilder;
+
+    fn open(fs: &Arc<FaultyFs>, dir: &std::path::Path, recovery_point: Option<i64>) -> Arc<Partition> {
+        let config = Arc::new(TopicConfig::resolve(&BTreeMap::new(), &BTreeMap::new()));
+        let setup = LogSetup {
+            fs: fs.clone(),
+            dir: dir.join("t-0"),
+            topic_id: uuid::Uuid::nil(),
+            config,
+            leader_epoch: 0,
+            log_start: 0,
+            recovery_point,
+        };
+        Partition::new(0, Log::open(setup).unwrap())
+    }
+
+    fn append(partition: &Partition, value: &[u8]) -> Result<i64, ResponseError> {
+        let mut builder = BatchBuilder::new(1);
+        builder.push(1, None, Some(value));
+        let bytes = builder.build();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        partition.log().append(Batch { header, bytes }, 1).map(|a| a.base_offset)
+    }
+
+    #[test]
+    fn what_was_synced_survives_a_power_cut_and_the_rest_is_cut_cleanly() {
+        let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+        let partition = open(&fs, dir.path(), Some(0));
+        for i in 0..5 {
+            assert_eq!(append(&partition, b"synced"), Ok(i));
+        }
+        partition.sync_now().unwrap();
+        append(&partition, b"lost").unwrap();
+        fs.lose_unsynced();
+        let partition = open(&fs, dir.path(), Some(0));
+        assert_eq!(partition.log().end(), 5);
+        assert_eq!(append(&partition, b"next"), Ok(5));
+    }
+
+    #[test]
+    fn a_full_disk_refuses_records_and_the_log_goes_on_when_there_is_room() {
+        let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+        let partition = open(&fs, dir.path(), Some(0));
+        append(&partition, b"first").unwrap();
+        fs.set_room(10);
+        for _ in 0..3 {
+            assert_eq!(append(&partition, b"no room"), Err(ResponseError::KafkaStorageError));
+        }
+        fs.set_room(i64::MAX);
+        assert_eq!(append(&partition, b"second"), Ok(1));
+        let (_, bytes) = partition.read(0, 1 << 20, true).unwrap();
+        assert_eq!(crate::wire::batch::batches(&bytes).count(), 2);
+        partition.sync_now().unwrap();
+        assert_eq!(open(&fs, dir.path(), Some(0)).log().end(), 2);
+    }
+
+    #[test]
+    fn a_clean_stop_is_trusted() {
+        let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+        let partition = open(&fs, dir.path(), Some(0));
+        append(&partition, b"a").unwrap();
+        partition.sync_now().unwrap();
+        partition.log().close().unwrap();
+        let again = open(&fs, dir.path(), None);
+        assert_eq!(again.log().end(), 1);
+        assert_eq!(append(&again, b"b"), Ok(1));
     }
 }

@@ -35,8 +35,7 @@ fn unpack_snappy(data: &[u8]) -> Result<Cow<'_, [u8]>, BatchError> {
         let mut rest = rest.get(8..).ok_or(BatchError::Codec)?;
         while !rest.is_empty() {
             let (len, tail) = rest.split_first_chunk::<4>().ok_or(BatchError::Codec)?;
-            let (block, tail) =
-                tail.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or(BatchError::Codec)?;
+            let (block, tail) = tail.split_at_checked(u32::from_be_bytes(*len) as usize).ok_or(BatchError::Codec)?;
             snappy_block(block, &mut out)?;
             rest = tail;
         }

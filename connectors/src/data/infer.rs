@@ -91,9 +91,7 @@ fn parse_time(text: &str) -> Option<i64> {
 fn number(text: &str) -> Option<Datum> {
     let number = Decimal::parse(text).filter(|n| n.scale.unsigned_abs() < 10_000)?;
     if let Some(whole) = number.rescale(0) {
-        let Ok(whole) = i64::try_from(&whole.unscaled) else {
-            return Some(Datum::new(Arc::new(decimal(0)), Value::Bytes(whole.to_bytes().into())));
-        };
+        let Ok(whole) = i64::try_from(&whole.unscaled) else { return inexact(text, &number) };
         return Some(if let Ok(n) = i8::try_from(whole) {
             of(Type::Int8, Value::Int8(n))
         } else if let Ok(n) = i16::try_from(whole) {
@@ -104,11 +102,16 @@ fn number(text: &str) -> Option<Datum> {
             of(Type::Int64, Value::Int64(whole))
         });
     }
+    inexact(text, &number)
+}
+
+/// A number that no integer type holds.
+fn inexact(text: &str, number: &Decimal) -> Option<Datum> {
     let single: f32 = text.parse().ok()?;
     let double: f64 = text.parse().ok()?;
-    Some(if single.is_finite() {
+    Some(if number.scale != 0 && single.is_finite() {
         of(Type::Float32, Value::Float32(single))
-    } else if double.is_finite() {
+    } else if number.scale != 0 && double.is_finite() {
         of(Type::Float64, Value::Float64(double))
     } else {
         Datum::new(Arc::new(decimal(number.scale)), Value::Bytes(number.to_bytes().into()))

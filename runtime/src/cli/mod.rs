@@ -138,7 +138,7 @@ fn run(arguments: &[String], out: Out<'_>) -> Outcome<ExitCode> {
     };
     match sorted(command) {
         Work::Serve(args) if args.daemon => daemon::start(&args, arguments, out),
-        Work::Serve(args) => Ok(serve::serve(*args)),
+        Work::Serve(args) => Ok(serve::serve(&args)),
         Work::Tool(command) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)

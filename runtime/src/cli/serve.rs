@@ -70,9 +70,8 @@ impl ServeArgs {
 }
 
 /// Starts what the arguments say and returns when it has stopped.
-pub(super) fn serve(args: ServeArgs) -> ExitCode {
-    eprintln!("cannot start {:?}: this build has no servers in it", args.role);
-    ExitCode::FAILURE
+pub(super) fn serve(args: &ServeArgs) -> ExitCode {
+    crate::launch::launch(args)
 }
 
 /// `towline up`.

@@ -3,11 +3,12 @@
 use towline_connectors::api::{ConfigDef, Error, Props, Result};
 use towline_connectors::data::Type;
 
+use super::avro::AvroConverter;
 use super::header::SimpleHeaderConverter;
 use super::json::JsonConverter;
 use super::primitive::PrimitiveConverter;
 use super::string::StringConverter;
-use super::{AsHeader, Converter, HeaderConverter, json, string};
+use super::{AsHeader, Converter, HeaderConverter, avro, json, string};
 
 /// What a class serves as, in the words of `GET /connector-plugins`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ enum Make {
     String,
     Primitive(Type),
     SimpleHeader,
+    Avro,
 }
 
 impl std::fmt::Debug for ConverterSpec {
@@ -84,6 +86,12 @@ static SPECS: &[ConverterSpec] = &[
         config: ConfigDef::new,
         make: Make::SimpleHeader,
     },
+    ConverterSpec {
+        class: "io.confluent.connect.avro.AvroConverter",
+        kinds: &[Kind::Converter],
+        config: avro::config,
+        make: Make::Avro,
+    },
 ];
 
 /// Every converter class.
@@ -109,12 +117,13 @@ fn unknown(name: &str) -> Error {
 ///
 /// # Errors
 /// A config error if the class is unknown or a key is wrong.
-pub fn build(class: &str, _is_key: bool, props: &Props) -> Result<Box<dyn Converter>> {
+pub fn build(class: &str, is_key: bool, props: &Props) -> Result<Box<dyn Converter>> {
     let spec = find(class).ok_or_else(|| unknown(class))?;
     Ok(match spec.make {
         Make::Json => Box::new(JsonConverter::new(props)?),
         Make::String => Box::new(StringConverter::new(props)?),
         Make::Primitive(kind) => Box::new(PrimitiveConverter::new(kind)),
+        Make::Avro => Box::new(AvroConverter::new(is_key, props)?),
         Make::SimpleHeader => {
             let message = format!("Class class {} does not implement the Converter interface", spec.class);
             return Err(Error::config(message));
@@ -133,6 +142,10 @@ pub fn build_header(class: &str, props: &Props) -> Result<Box<dyn HeaderConverte
         Make::String => Box::new(AsHeader(StringConverter::new(props)?)),
         Make::Primitive(kind) => Box::new(AsHeader(PrimitiveConverter::new(kind))),
         Make::SimpleHeader => Box::new(SimpleHeaderConverter),
+        Make::Avro => {
+            let message = format!("Class class {} does not implement the HeaderConverter interface", spec.class);
+            return Err(Error::config(message));
+        }
     })
 }
 

@@ -1,7 +1,10 @@
 //! The herder: what users ask for becomes records of the config topic, and what the config topic says becomes running
 //! connectors. One [`supervisor`] task a connector, so that a slow one holds up nobody else.
 
+mod decision;
+mod framework_keys;
 mod offsets;
+mod planner;
 mod plugins;
 mod restart;
 mod supervisor;

@@ -1,6 +1,6 @@
 //! One connector's life: what the config topic wants of it becomes a plan, task configs and running tasks.
 //!
-//! [`decide`] is the pure core; the rest carries out what it says.
+//! What is to be done is decided in [`super::decision`]; this carries it out.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -11,63 +11,14 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use towline_connectors::api::{Connector, Error, ErrorKind, Health, Props, Result};
+use towline_connectors::api::{Error, Health, Props, Result};
 
+use super::decision::{Action, Done, decide};
+use super::planner::{Planned, Planner};
 use super::{Shared, find_connector};
 use crate::config_providers;
 use crate::store::{ConnectorState, State, Status, TargetState};
 use crate::task::TaskContext;
-
-/// What the supervisor has done so far.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Done {
-    /// The config version whose plan was made or is being made.
-    planned: Option<i64>,
-    /// The version of the task configs that run.
-    running: Option<i64>,
-}
-
-/// What is to be done next.
-#[derive(Debug, PartialEq, Eq)]
-enum Action {
-    /// Forget the plan that is being made.
-    DropPlan,
-    /// Make a plan from the config.
-    Plan,
-    /// End all tasks and forget their statuses.
-    EndTasks,
-    /// End what runs, if anything, and start the stored task configs.
-    RunTasks,
-    /// Pause or resume the running tasks.
-    Pause(bool),
-    /// Write the connector's state.
-    Report(State),
-}
-
-/// What follows from what is wanted and what was done.
-fn decide(wanted: &ConnectorState, done: Done) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let stale = done.running != Some(wanted.tasks_version) && !(done.running.is_none() && wanted.tasks.is_empty());
-    match wanted.target {
-        TargetState::Stopped => actions.extend([Action::DropPlan, Action::EndTasks, Action::Report(State::Stopped)]),
-        TargetState::Paused => {
-            actions.extend([Action::DropPlan, Action::Pause(true), Action::Report(State::Paused)]);
-            if stale {
-                actions.push(Action::RunTasks);
-            }
-        }
-        TargetState::Started => {
-            actions.push(Action::Pause(false));
-            if done.planned != Some(wanted.config_version) {
-                actions.extend([Action::DropPlan, Action::Plan]);
-            }
-            if stale {
-                actions.push(Action::RunTasks);
-            }
-        }
-    }
-    actions
-}
 
 /// What a supervisor can be asked.
 #[derive(Debug)]
@@ -156,12 +107,6 @@ struct Supervisor {
     planning: Option<AbortHandle>,
 }
 
-/// The outcome of planning.
-struct Planned {
-    version: i64,
-    plan: Result<Vec<Props>>,
-}
-
 /// Starts a supervisor.
 pub(super) fn spawn(shared: Arc<Shared>, name: &str, state: Arc<ConnectorState>) -> SupervisorHandle {
     let (desired, desired_now) = watch::channel(Some(state));
@@ -207,7 +152,6 @@ enum Event {
 
 impl Supervisor {
     async fn run(mut self) {
-        let mut reconcile = true;
         loop {
             let Some(wanted) = self.desired.borrow_and_update().clone() else {
                 self.drop_plan();
@@ -215,10 +159,7 @@ impl Supervisor {
                 self.log_failure("forgetting its status", self.shared.stores.status.delete(&self.name).await);
                 return;
             };
-            if reconcile {
-                self.reconcile(&wanted).await;
-            }
-            reconcile = true;
+            self.reconcile(&wanted).await;
             let event = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => Event::Stop,
@@ -231,14 +172,8 @@ impl Supervisor {
                 Event::Stop => return self.shut_down().await,
                 Event::Desired => {}
                 Event::Restart(restart) => self.restart(&wanted, restart).await,
-                Event::Exit(exit) => {
-                    reconcile = false;
-                    self.task_ended(exit).await;
-                }
-                Event::Planned(planned) => {
-                    reconcile = false;
-                    self.take_plan(&wanted, planned).await;
-                }
+                Event::Exit(exit) => self.task_ended(exit).await,
+                Event::Planned(planned) => self.take_plan(&wanted, planned).await,
             }
         }
     }
@@ -485,124 +420,5 @@ impl Supervisor {
         }
         let written = self.shared.stores.status.put_connector(&self.name, Some(&unassigned(None))).await;
         self.log_failure("writing its status", written);
-    }
-}
-
-/// Makes the plan, and again whenever it is stale.
-struct Planner {
-    connector: Connector,
-    resolved: Props,
-    state: Arc<ConnectorState>,
-    name: Arc<str>,
-    health: Health,
-    plans: mpsc::Sender<Planned>,
-}
-
-impl Planner {
-    async fn run(self) {
-        loop {
-            let plan = self.plan().await;
-            let current = plan.as_ref().ok().cloned();
-            let version = self.state.config_version;
-            let plan = plan.map(|tasks| tasks.into_iter().map(|task| self.stored(task)).collect());
-            if self.plans.send(Planned { version, plan }).await.is_err() {
-                return;
-            }
-            match (current, self.connector) {
-                (Some(tasks), Connector::Source(source)) => source.replan(&self.resolved, &tasks).await,
-                _ => return,
-            }
-        }
-    }
-
-    async fn plan(&self) -> Result<Vec<Props>> {
-        let max: usize = self.resolved.get("tasks.max").and_then(|text| text.trim().parse().ok()).unwrap_or(1);
-        let Connector::Source(source) = self.connector else {
-            return Ok(vec![self.resolved.clone(); max]);
-        };
-        let mut wait = Duration::from_millis(250);
-        loop {
-            match source.plan(&self.resolved, max, &self.health).await {
-                Ok(tasks) if tasks.len() > max => {
-                    let message = format!(
-                        "The connector {} has generated {} tasks, which is greater than {max}, the maximum number of \
-                         tasks it is configured to create. Raise tasks.max, or report this as a bug of the connector.",
-                        self.name,
-                        tasks.len()
-                    );
-                    if self.resolved.get("tasks.max.enforce").is_some_and(|text| text.trim() == "false") {
-                        tracing::warn!(connector = %self.name, "{message}");
-                        return Ok(tasks);
-                    }
-                    return Err(Error::fatal(message));
-                }
-                Ok(tasks) => {
-                    self.health.recovered();
-                    return Ok(tasks);
-                }
-                Err(error) if error.kind() == ErrorKind::Retriable => {
-                    tracing::warn!(connector = %self.name, %error, ?wait, "planning tasks failed, retrying");
-                    self.health.degraded(format!("planning tasks failed, retrying: {error}"));
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(10));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// A task config as it is stored: values that came from a placeholder are the placeholder again.
-    fn stored(&self, mut task: Props) -> Props {
-        for (key, value) in &mut task {
-            if let (Some(given), Some(resolved)) = (self.state.config.get(key), self.resolved.get(key))
-                && resolved == value
-            {
-                value.clone_from(given);
-            }
-        }
-        let class = match self.connector {
-            Connector::Source(_) => "Source",
-            Connector::Sink(_) => "Sink",
-        };
-        let name = self.connector.spec().class;
-        let base = name.strip_suffix("Connector").unwrap_or(name);
-        let base = base.strip_suffix(class).unwrap_or(base);
-        task.insert("task.class".to_owned(), format!("{base}{class}Task"));
-        task
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(target: TargetState, config_version: i64, tasks: usize, tasks_version: i64) -> ConnectorState {
-        ConnectorState { target, config_version, tasks: vec![Props::new(); tasks], tasks_version, ..Default::default() }
-    }
-
-    #[test]
-    fn a_new_connector_is_planned_and_its_tasks_run_when_they_are_written() {
-        let new = wanted(TargetState::Started, 5, 0, 0);
-        assert_eq!(decide(&new, Done::default()), [Action::Pause(false), Action::DropPlan, Action::Plan]);
-        let done = Done { planned: Some(5), running: None };
-        let written = wanted(TargetState::Started, 5, 2, 7);
-        assert_eq!(decide(&written, done), [Action::Pause(false), Action::RunTasks]);
-        assert_eq!(decide(&written, Done { running: Some(7), ..done }), [Action::Pause(false)]);
-    }
-
-    #[test]
-    fn a_restarted_worker_runs_stored_tasks_while_it_plans() {
-        let stored = wanted(TargetState::Started, 5, 2, 7);
-        let actions = decide(&stored, Done::default());
-        assert_eq!(actions, [Action::Pause(false), Action::DropPlan, Action::Plan, Action::RunTasks]);
-    }
-
-    #[test]
-    fn a_stopped_connector_has_no_tasks_and_a_paused_one_keeps_them() {
-        let done = Done { planned: Some(5), running: Some(7) };
-        let stopped = decide(&wanted(TargetState::Stopped, 5, 0, 8), done);
-        assert_eq!(stopped, [Action::DropPlan, Action::EndTasks, Action::Report(State::Stopped)]);
-        let paused = decide(&wanted(TargetState::Paused, 5, 2, 7), done);
-        assert_eq!(paused, [Action::DropPlan, Action::Pause(true), Action::Report(State::Paused)]);
     }
 }

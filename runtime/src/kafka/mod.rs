@@ -230,11 +230,8 @@ pub trait LogReader: Send {
     /// The next records; `None` once closed. Cancel-safe.
     async fn next(&mut self) -> Option<Vec<Incoming>>;
 
-    /// The end of each partition: the offset that the next record will get.
-    ///
-    /// # Errors
-    /// Retriable while no broker answers.
-    async fn end_offsets(&self) -> Result<Vec<(TopicPartition, i64)>>;
+    /// The end of each partition as it was when the reader was opened: the offset that the next record would have got.
+    fn ends(&self) -> &[(TopicPartition, i64)];
 }
 
 /// How long single requests to the cluster may take.

@@ -298,6 +298,8 @@ impl SinkRun<'_> {
             }
         }
         let raws: Vec<&Incoming> = sources.iter().map(|index| &incoming[*index]).collect();
+        // The target may store the offset of this batch with its rows: dead letters must be safe before that.
+        self.flush_dead_letters().await?;
         if !records.is_empty() && !self.put(&records, &raws).await? {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
@@ -319,6 +321,7 @@ impl SinkRun<'_> {
                     if backoff.0 > 0 {
                         self.context.health.recovered();
                     }
+                    let any = !rejected.is_empty();
                     for Rejected { index, error } in rejected {
                         let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
                         let failed = Failed { stage: Stage::TaskPut, class, error };
@@ -326,6 +329,9 @@ impl SinkRun<'_> {
                             Some(raw) => self.reject(failed, raw).await?,
                             None => return Err(Error::fatal(format!("the sink rejected record {index} of {}", records.len()))),
                         }
+                    }
+                    if any {
+                        self.flush_dead_letters().await?;
                     }
                     return Ok(true);
                 }
@@ -388,6 +394,13 @@ impl SinkRun<'_> {
         self.pipe.tolerance.judge(failed, Some(&origin_of(raw)))
     }
 
+    async fn flush_dead_letters(&mut self) -> Result<()> {
+        match &mut self.dead_letters {
+            Some(dead_letters) => dead_letters.flush().await,
+            None => Ok(()),
+        }
+    }
+
     async fn commit_if_due(&mut self) -> Result<()> {
         if self.dirty && self.committed_at.elapsed() >= self.commit_every { self.commit().await } else { Ok(()) }
     }
@@ -397,10 +410,8 @@ impl SinkRun<'_> {
         if !self.dirty {
             return Ok(());
         }
+        self.flush_dead_letters().await?;
         self.task.flush().await?;
-        if let Some(dead_letters) = &mut self.dead_letters {
-            dead_letters.flush().await?;
-        }
         let offsets: Vec<_> = self.consumed.iter().map(|(at, offset)| (at.clone(), *offset)).collect();
         match self.consumer.commit(&offsets).await {
             Ok(()) => self.dirty = false,

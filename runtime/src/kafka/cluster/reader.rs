@@ -1,5 +1,6 @@
 //! Reading whole topics through librdkafka, outside of any group.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -17,8 +18,7 @@ use crate::kafka::{Incoming, LogReader, REQUEST_TIMEOUT};
 
 /// Reads on a thread of its own into a bounded queue.
 pub(super) struct ClusterLogReader {
-    consumer: Arc<BaseConsumer>,
-    partitions: Vec<TopicPartition>,
+    ends: Vec<(TopicPartition, i64)>,
     records: mpsc::Receiver<Vec<Incoming>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -28,8 +28,8 @@ impl ClusterLogReader {
     /// Reads all partitions of topics from their beginning.
     pub(super) async fn open(common: &ClientSettings, topics: &[String]) -> Result<Self> {
         let consumer = open_consumer(common, &ClientSettings::new())?;
-        let partitions = learn_partitions(consumer.clone(), topics.to_vec()).await?;
-        Self::start(consumer, partitions, Offset::Beginning)
+        let ends = learn_ends(consumer.clone(), topics.to_vec()).await?;
+        Self::start(consumer, ends, Offset::Beginning)
     }
 
     /// Reads one partition.
@@ -39,27 +39,27 @@ impl ClusterLogReader {
         at: &TopicPartition,
         start: Offset,
     ) -> Result<Self> {
-        Self::start(open_consumer(common, settings)?, vec![at.clone()], start)
+        Self::start(open_consumer(common, settings)?, vec![(at.clone(), 0)], start)
     }
 
-    fn start(consumer: Arc<BaseConsumer>, partitions: Vec<TopicPartition>, start: Offset) -> Result<Self> {
+    fn start(consumer: Arc<BaseConsumer>, ends: Vec<(TopicPartition, i64)>, start: Offset) -> Result<Self> {
         let mut assignment = TopicPartitionList::new();
-        for at in &partitions {
+        for (at, _) in &ends {
             assignment
                 .add_partition_offset(&at.topic, at.partition, start)
                 .map_err(|e| failed(format!("cannot read topic {}", at.topic), e))?;
         }
-        consumer.assign(&assignment).map_err(|e| failed(format!("cannot read {} partitions", partitions.len()), e))?;
+        consumer.assign(&assignment).map_err(|e| failed(format!("cannot read {} partitions", ends.len()), e))?;
         let (sender, records) = mpsc::channel(4);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
             .name("log-reader".to_owned())
             .spawn({
-                let (consumer, stop) = (consumer.clone(), stop.clone());
+                let stop = stop.clone();
                 move || read(&consumer, &stop, &sender)
             })
             .map_err(|e| Error::fatal("cannot start a thread to read the log").caused_by(e))?;
-        Ok(Self { consumer, partitions, records, stop, thread: Some(thread) })
+        Ok(Self { ends, records, stop, thread: Some(thread) })
     }
 }
 
@@ -82,18 +82,30 @@ fn open_consumer(common: &ClientSettings, settings: &ClientSettings) -> Result<A
     Ok(Arc::new(consumer))
 }
 
-async fn learn_partitions(consumer: Arc<BaseConsumer>, topics: Vec<String>) -> Result<Vec<TopicPartition>> {
+/// The partitions of the topics and their ends. Asked before anything is fetched: on one connection a question waits
+/// behind a long fetch.
+async fn learn_ends(consumer: Arc<BaseConsumer>, topics: Vec<String>) -> Result<Vec<(TopicPartition, i64)>> {
     blocking(move || {
-        let mut partitions = Vec::new();
+        let what = || format!("cannot learn the partitions and ends of topics {topics:?}");
+        let mut wanted = TopicPartitionList::new();
         for topic in &topics {
-            let metadata = consumer
-                .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-                .map_err(|e| failed(format!("cannot learn the partitions of topic {topic}"), e))?;
-            let name: Arc<str> = Arc::from(topic.as_str());
-            let found = metadata.topics().iter().flat_map(|t| t.partitions().iter().map(|p| p.id()));
-            partitions.extend(found.map(|partition| TopicPartition { topic: name.clone(), partition }));
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|e| failed(what(), e))?;
+            for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
+                wanted.add_partition_offset(topic, partition.id(), Offset::End).map_err(|e| failed(what(), e))?;
+            }
         }
-        Ok(partitions)
+        let found = consumer.offsets_for_times(wanted, REQUEST_TIMEOUT).map_err(|e| failed(what(), e))?;
+        let names: HashMap<&str, Arc<str>> = topics.iter().map(|t| (t.as_str(), Arc::from(t.as_str()))).collect();
+        found
+            .elements()
+            .iter()
+            .filter_map(|element| Some((names.get(element.topic())?.clone(), element)))
+            .map(|(topic, element)| match (element.error(), element.offset()) {
+                (Ok(()), Offset::Offset(end)) => Ok((TopicPartition { topic, partition: element.partition() }, end)),
+                (Ok(()), _) => Ok((TopicPartition { topic, partition: element.partition() }, 0)),
+                (Err(error), _) => Err(failed(what(), error)),
+            })
+            .collect()
     })
     .await
 }
@@ -132,20 +144,8 @@ impl LogReader for ClusterLogReader {
         self.records.recv().await
     }
 
-    async fn end_offsets(&self) -> Result<Vec<(TopicPartition, i64)>> {
-        let (consumer, partitions) = (self.consumer.clone(), self.partitions.clone());
-        blocking(move || {
-            partitions
-                .into_iter()
-                .map(|at| {
-                    let (_, end) = consumer
-                        .fetch_watermarks(&at.topic, at.partition, REQUEST_TIMEOUT)
-                        .map_err(|e| failed(format!("cannot learn the end of {}-{}", at.topic, at.partition), e))?;
-                    Ok((at, end))
-                })
-                .collect()
-        })
-        .await
+    fn ends(&self) -> &[(TopicPartition, i64)] {
+        &self.ends
     }
 }
 

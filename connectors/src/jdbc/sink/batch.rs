@@ -1,0 +1,79 @@
+//! What a put's records are to each other and to the config: which are refused at sight, which share a partition or a
+//! plan, and which offsets follow. Pure.
+
+use std::sync::Arc;
+
+use super::config::{PkMode, SinkConfig};
+use super::offsets::NextOffsets;
+use crate::api::{SinkRecord, TopicPartition};
+use crate::data::{Schema, Type};
+use crate::postgres::failure;
+
+/// Whether a record has what the config needs.
+pub(super) fn admit(config: &SinkConfig, record: &SinkRecord) -> Result<(), String> {
+    let (key, value) = (&record.record.key, &record.record.value);
+    let needs_key = config.pk_mode == PkMode::RecordKey;
+    if needs_key && (key.value.is_null() || key.schema.is_none()) {
+        return Err("pk.mode=record_key needs records with a key that is not null and has a schema".to_owned());
+    }
+    if value.value.is_null() {
+        if config.delete_enabled && needs_key {
+            return Ok(());
+        }
+        return Err("the value is null (a tombstone), which deletes only with delete.enabled=true and \
+                    pk.mode=record_key; to drop such records use the Filter transform with RecordIsTombstone"
+            .to_owned());
+    }
+    match value.schema.as_ref().map(|schema| schema.kind) {
+        Some(Type::Struct | Type::String) => Ok(()),
+        Some(kind) => Err(format!("a value of type STRUCT is needed, found {}", kind.java_name())),
+        None => Err("the value has no schema: JSON needs value.converter.schemas.enable=true and the envelope of \
+                     schema and payload"
+            .to_owned()),
+    }
+}
+
+/// Two tasks created the same table or column at once.
+pub(super) fn is_schema_race(error: &sqlx::Error) -> bool {
+    ["42P07", "42701", "42710"].iter().any(|state| failure::is(error, state))
+        || (failure::is(error, "23505") && failure::constraint(error).is_some_and(|name| name.starts_with("pg_")))
+}
+
+/// The partition that a record was consumed from.
+pub(super) fn partition_of(record: &SinkRecord) -> TopicPartition {
+    TopicPartition { topic: Arc::clone(&record.origin.topic), partition: record.origin.partition }
+}
+
+/// Whether two records come from one partition.
+pub(super) fn same_partition(a: &SinkRecord, b: &SinkRecord) -> bool {
+    a.origin.partition == b.origin.partition
+        && (Arc::ptr_eq(&a.origin.topic, &b.origin.topic) || a.origin.topic == b.origin.topic)
+}
+
+/// Whether two records share a plan.
+pub(super) fn same_schemas(a: &SinkRecord, b: &SinkRecord) -> bool {
+    let same = |a: &Option<Arc<Schema>>, b: &Option<Arc<Schema>>| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    (Arc::ptr_eq(&a.record.topic, &b.record.topic) || a.record.topic == b.record.topic)
+        && same(&a.record.value.schema, &b.record.value.schema)
+        && same(&a.record.key.schema, &b.record.key.schema)
+        && a.record.value.value.is_null() == b.record.value.value.is_null()
+}
+
+/// The offset after the last record of each partition.
+pub(super) fn next_offsets(records: &[SinkRecord]) -> NextOffsets {
+    let mut next = NextOffsets::new();
+    let mut start = 0;
+    while start < records.len() {
+        let same = |record: &&SinkRecord| same_partition(&records[start], record);
+        let count = records[start..].iter().take_while(same).count();
+        let run = &records[start..start + count];
+        let most = run.iter().map(|record| record.origin.offset + 1).max().unwrap_or(0);
+        let entry = next.entry(partition_of(&records[start])).or_insert(most);
+        *entry = most.max(*entry);
+        start += count;
+    }
+    next
+}

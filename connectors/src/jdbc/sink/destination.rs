@@ -1,0 +1,168 @@
+//! From a topic to a table: the name, the table as it is, and the DDL that makes it fit the record.
+
+use super::config::SinkConfig;
+use super::fields::PlannedField;
+use crate::api::{Error, Result};
+use crate::postgres::catalog::{self, Column, Table};
+use crate::postgres::connection::Session;
+use crate::postgres::ddl::{self, NewColumn};
+use crate::postgres::failure;
+use crate::postgres::quote::{Quoting, identifier, split_name};
+
+/// The SQL name of the table for a topic.
+///
+/// # Errors
+/// If the format leaves nothing.
+pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
+    let name = match config.topic_tables.iter().find(|(from, _)| from == topic) {
+        Some((_, table)) => table.clone(),
+        None if !config.topic_tables.is_empty() => {
+            return Err(Error::fatal(format!("topics.to.tables.mapping has no entry for topic {topic}")));
+        }
+        None => config.table_format.replace("${topic}", topic),
+    };
+    let mut parts: Vec<String> = split_name(name.trim()).into_iter().map(|part| part.trim().to_owned()).collect();
+    if parts.iter().any(String::is_empty) {
+        return Err(Error::fatal(format!(
+            "the table name for topic {topic} is empty: table.name.format is \"{}\"",
+            config.table_format
+        )));
+    }
+    // The catalog is the database that we are connected to.
+    if parts.len() > 2 {
+        parts.drain(..parts.len() - 2);
+    }
+    let spelled = parts.iter().map(|part| {
+        let part = if config.normalize {
+            part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+        } else {
+            part.clone()
+        };
+        identifier(truncated(&match config.quoting {
+            Quoting::Always => part,
+            Quoting::Never => part.to_lowercase(),
+        }))
+    });
+    Ok(spelled.collect::<Vec<_>>().join("."))
+}
+
+/// A name as PostgreSQL cuts it: 63 bytes, whole characters.
+fn truncated(name: &str) -> &str {
+    let mut end = name.len().min(63);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+/// The column for a field: exact, else the only one that matches in any case.
+pub(super) fn column_for<'a>(table: &'a Table, name: &str) -> Option<&'a Column> {
+    table.column(name).or_else(|| {
+        let mut close = table.columns.iter().filter(|column| column.name.to_lowercase() == name.to_lowercase());
+        close.next().filter(|_| close.next().is_none())
+    })
+}
+
+/// The table, created or evolved so that it has a column for every field.
+///
+/// # Errors
+/// If it can't be, or the config does not allow it.
+pub(super) async fn fitting_table(
+    session: &mut Session,
+    config: &SinkConfig,
+    sql_name: &str,
+    fields: &[PlannedField],
+) -> Result<Table> {
+    let broken = |error| failure::to_error(error, &format!("could not read or change table {sql_name}"));
+    let found = match catalog::find_table(session, sql_name).await.map_err(broken)? {
+        Some(table) => table,
+        None if config.auto_create => {
+            let sql = ddl::create_table(config.quoting, sql_name, &creation_order(config, fields), &config.render)
+                .map_err(|reason| Error::fatal(format!("could not create table {sql_name}: {reason}")))?;
+            tracing::info!(table = sql_name, "table is created");
+            session.run(sql).await.map_err(broken)?;
+            catalog::find_table(session, sql_name)
+                .await
+                .map_err(broken)?
+                .ok_or_else(|| Error::fatal(format!("table {sql_name} was created but can't be found")))?
+        }
+        None => {
+            return Err(Error::retriable(format!(
+                "Table {sql_name} is missing and auto-creation is disabled: create it, or set auto.create=true"
+            ))
+            .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+        }
+    };
+    let missing: Vec<&PlannedField> = fields.iter().filter(|field| column_for(&found, &field.name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let names = missing.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ");
+    if !config.auto_evolve {
+        let columns = found.columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::retriable(format!(
+            "Table {sql_name} is missing fields ({names}) and auto-evolution is disabled: add the columns, set \
+             auto.evolve=true, or choose fields with fields.whitelist; its columns are {columns}"
+        ))
+        .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+    }
+    let columns: Vec<NewColumn<'_>> = missing.iter().map(|field| new_column(config, field)).collect();
+    let sql = ddl::add_columns(config.quoting, sql_name, &columns, &config.render).map_err(Error::fatal)?;
+    tracing::info!(table = sql_name, columns = %names, "columns are added");
+    session.run(sql).await.map_err(broken)?;
+    catalog::find_table(session, sql_name)
+        .await
+        .map_err(broken)?
+        .ok_or_else(|| Error::retriable(format!("table {sql_name} disappeared while columns were added")))
+}
+
+fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> NewColumn<'a> {
+    NewColumn {
+        name: &field.name,
+        schema: &field.schema,
+        key: field.key,
+        stamp: config.stamp_fields.iter().any(|name| **name == *field.name),
+    }
+}
+
+/// The columns of Kafka coordinates first, then the value's fields in their order, then what only the key has.
+fn creation_order<'a>(config: &SinkConfig, fields: &'a [PlannedField]) -> Vec<NewColumn<'a>> {
+    use super::fields::Take;
+    let mut ordered: Vec<&PlannedField> = fields.iter().collect();
+    ordered.sort_by_key(|field| match field.take {
+        Take::Topic => (0, 0),
+        Take::Partition => (0, 1),
+        Take::Offset => (0, 2),
+        Take::Value(at) => (1, at),
+        Take::WholeValue => (1, 0),
+        // A key field that the value has too stands where the value has it: it was taken from the key already.
+        Take::Key(_) | Take::WholeKey => (2, 0),
+    });
+    ordered.into_iter().map(|field| new_column(config, field)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Props;
+
+    fn name(entries: &[(&str, &str)], topic: &str) -> String {
+        let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
+        table_for(&SinkConfig::read(&props).unwrap(), topic).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_of_tables() {
+        assert_eq!(name(&[], "Orders"), "\"Orders\"");
+        assert_eq!(name(&[], "a.b"), "\"a\".\"b\"");
+        assert_eq!(name(&[("table.name.format", "\"${topic}\"")], "a.b"), "\"a.b\"");
+        assert_eq!(name(&[("table.name.format", "s.${topic}_x")], "t"), "\"s\".\"t_x\"");
+        assert_eq!(name(&[("table.name.format", "db.s.t")], "t"), "\"s\".\"t\"");
+        assert_eq!(name(&[("quote.sql.identifiers", "NEVER")], "Orders"), "\"orders\"");
+        assert_eq!(name(&[("table.name.normalize", "true")], "a-b"), "\"a_b\"");
+        assert_eq!(name(&[("topics.to.tables.mapping", "x:y")], "x"), "\"y\"");
+        assert!(name(&[("topics.to.tables.mapping", "x:y")], "z").contains("no entry"));
+        assert_eq!(name(&[], &"x".repeat(70)).len(), 65);
+    }
+}

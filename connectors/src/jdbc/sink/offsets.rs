@@ -1,0 +1,150 @@
+//! Exactly once: the offsets that this task has consumed, kept in a table of the target and changed in the transaction
+//! that writes the rows. The rows of that table are locked first, and records below the stored offset are skipped, so
+//! that two tasks that both believe to own a partition can't write a record twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sqlx::Row;
+
+use crate::api::TopicPartition;
+use crate::postgres::connection::Session;
+use crate::postgres::quote::{identifier, split_name};
+
+/// Offsets of one consumer group in one table.
+#[derive(Debug)]
+pub(super) struct OffsetStore {
+    table: String,
+    group: Arc<str>,
+    /// Partitions whose rows are known to exist.
+    known: Vec<TopicPartition>,
+}
+
+/// The next offset by partition.
+pub(super) type NextOffsets = BTreeMap<TopicPartition, i64>;
+
+impl OffsetStore {
+    /// For a table name, which may be qualified, and a group.
+    pub(super) fn new(table: &str, group: Arc<str>) -> Self {
+        let table = split_name(table).iter().map(|part| identifier(part)).collect::<Vec<_>>().join(".");
+        Self { table, group, known: Vec::new() }
+    }
+
+    /// The SQL name of the table.
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Creates the table unless it is there.
+    pub(super) async fn create(&self, session: &mut Session) -> Result<(), sqlx::Error> {
+        let there: bool = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1) IS NOT NULL")
+            .bind(&self.table)
+            .fetch_one(&mut session.connection)
+            .await?;
+        if there {
+            return Ok(());
+        }
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS {} (consumer_group text NOT NULL, topic text NOT NULL, partition int4 NOT NULL, \
+             next_offset int8 NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), \
+             PRIMARY KEY (consumer_group, topic, partition))",
+            self.table
+        );
+        match session.run(sql).await {
+            // Another task was faster.
+            Err(error) if crate::postgres::failure::is(&error, "23505") => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Makes sure that each partition has a row to lock. Outside of a transaction, so that tasks don't wait for each
+    /// other here.
+    pub(super) async fn register(
+        &mut self,
+        session: &mut Session,
+        partitions: &[TopicPartition],
+    ) -> Result<(), sqlx::Error> {
+        let new: Vec<&TopicPartition> = partitions.iter().filter(|partition| !self.known.contains(partition)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "INSERT INTO {} (consumer_group, topic, partition, next_offset) SELECT $1, p.t, p.n, -1 \
+             FROM unnest($2::text[], $3::int4[]) p(t, n) ORDER BY 2, 3 ON CONFLICT DO NOTHING",
+            self.table
+        );
+        let topics: Vec<&str> = new.iter().map(|partition| &*partition.topic).collect();
+        let numbers: Vec<i32> = new.iter().map(|partition| partition.partition).collect();
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(&*self.group)
+            .bind(&topics)
+            .bind(&numbers)
+            .execute(&mut session.connection)
+            .await?;
+        let new: Vec<TopicPartition> = new.into_iter().cloned().collect();
+        self.known.extend(new);
+        Ok(())
+    }
+
+    /// The stored offsets of these partitions; with `lock`, locked until the transaction ends.
+    pub(super) async fn stored(
+        &self,
+        session: &mut Session,
+        partitions: &[TopicPartition],
+        lock: bool,
+    ) -> Result<NextOffsets, sqlx::Error> {
+        let sql = format!(
+            "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = $1 AND (topic, partition) IN \
+             (SELECT * FROM unnest($2::text[], $3::int4[])) ORDER BY topic, partition{}",
+            self.table,
+            if lock { " FOR UPDATE" } else { "" }
+        );
+        let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition).collect();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(&*self.group)
+            .bind(&topics)
+            .bind(&numbers)
+            .fetch_all(&mut session.connection)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let partition =
+                    TopicPartition { topic: Arc::from(row.try_get::<&str, _>(0)?), partition: row.try_get(1)? };
+                Ok((partition, row.try_get(2)?))
+            })
+            .collect()
+    }
+
+    /// Stores offsets, in the transaction that is open.
+    pub(super) async fn store(&self, session: &mut Session, next: &NextOffsets) -> Result<(), sqlx::Error> {
+        if next.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "UPDATE {} o SET next_offset = p.o, updated_at = now() FROM unnest($2::text[], $3::int4[], $4::int8[]) \
+             p(t, n, o) WHERE o.consumer_group = $1 AND o.topic = p.t AND o.partition = p.n",
+            self.table
+        );
+        let topics: Vec<&str> = next.keys().map(|partition| &*partition.topic).collect();
+        let numbers: Vec<i32> = next.keys().map(|partition| partition.partition).collect();
+        let offsets: Vec<i64> = next.values().copied().collect();
+        let done = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(&*self.group)
+            .bind(&topics)
+            .bind(&numbers)
+            .bind(&offsets)
+            .execute(&mut session.connection)
+            .await?;
+        if done.rows_affected() != next.len() as u64 {
+            // Someone deleted the rows to start anew; without them the records could be written twice.
+            return Err(sqlx::Error::Protocol("the rows of the offsets table were deleted meanwhile".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Forgets which rows exist, after an error.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+}

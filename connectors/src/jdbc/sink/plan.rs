@@ -1,0 +1,349 @@
+//! How records of one pair of schemas go into one table: encoders and SQL, made once and used for every record.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::config::{InsertMode, SinkConfig};
+use super::destination::column_for;
+use super::fields::{PlannedField, Take};
+use crate::api::{Error, Result, SinkRecord};
+use crate::postgres::catalog::{Column, Table, UniqueKey};
+use crate::postgres::copy_encode::put_count;
+use crate::postgres::field_encoder::{EncodeError, FieldEncoder};
+use crate::postgres::quote::identifier;
+use crate::postgres::type_map::PgType;
+
+/// One column of a plan.
+#[derive(Debug)]
+struct PlannedColumn {
+    name: Arc<str>,
+    sql: String,
+    declared: String,
+    /// Whether `=` is defined for the type.
+    comparable: bool,
+    take: Take,
+    encoder: FieldEncoder,
+    key: bool,
+}
+
+/// How records go into a table.
+#[derive(Debug)]
+pub(super) struct WritePlan {
+    /// The table's SQL name, also for messages.
+    pub(super) table: String,
+    /// The temporary table that rows are staged in.
+    pub(super) stage: String,
+    columns: Vec<PlannedColumn>,
+    /// Whether every column has a binary form, so that rows can go straight into the table.
+    pub(super) direct: bool,
+    overriding: &'static str,
+    /// The columns of a unique key that are all written; which row a record could collide with.
+    unique: Option<Vec<usize>>,
+}
+
+impl WritePlan {
+    /// A plan for a table that has a column for every field.
+    pub(super) fn new(config: &SinkConfig, table: &Table, fields: &[PlannedField], number: usize) -> Self {
+        let mut columns = Vec::with_capacity(fields.len());
+        let mut overriding = "";
+        for field in fields {
+            let Some(column) = column_for(table, &field.name) else { continue };
+            if column.generated {
+                tracing::warn!(table = %table.name.dotted(), column = %column.name, "generated column is not written");
+                continue;
+            }
+            if column.identity_always {
+                overriding = " OVERRIDING SYSTEM VALUE";
+            }
+            columns.push(planned_column(config, field, column));
+        }
+        let direct = columns.iter().all(|column| !column.encoder.is_staged());
+        let unique = table.keys.iter().find_map(|key| {
+            key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
+        });
+        Self {
+            table: table.name.quoted(),
+            stage: format!("towline_stage_{number}"),
+            columns,
+            direct,
+            overriding,
+            unique,
+        }
+    }
+
+    /// Appends a record as a tuple, with its number in front if staged. On an error nothing is left of it.
+    ///
+    /// # Errors
+    /// The column that the record does not fit, and why.
+    #[inline]
+    pub(super) fn encode(
+        &self,
+        record: &SinkRecord,
+        number: Option<i32>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), (&str, EncodeError)> {
+        let start = out.len();
+        put_count(out, self.columns.len() + usize::from(number.is_some()));
+        if let Some(number) = number {
+            crate::postgres::copy_encode::put_field(out, &number.to_be_bytes());
+        }
+        for column in &self.columns {
+            if let Err(error) = column.encoder.encode(&column.take.of(record), out) {
+                out.truncate(start);
+                return Err((&column.name, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the key columns of a record: equal bytes, equal keys.
+    pub(super) fn encode_key(&self, record: &SinkRecord, out: &mut Vec<u8>) -> Result<(), (&str, EncodeError)> {
+        for column in self.columns.iter().filter(|column| column.key) {
+            column.encoder.encode(&column.take.of(record), out).map_err(|error| (&*column.name, error))?;
+        }
+        Ok(())
+    }
+
+    /// Whether ON CONFLICT finds a unique key of exactly the key columns.
+    ///
+    /// # Errors
+    /// With the statement that makes one.
+    pub(super) fn check_conflict_target(&self, table: &Table) -> Result<()> {
+        let mut keys: Vec<&str> = self.columns.iter().filter(|column| column.key).map(|column| &*column.name).collect();
+        keys.sort_unstable();
+        let fits = |unique: &UniqueKey| {
+            let mut columns: Vec<&str> = unique.columns.iter().map(String::as_str).collect();
+            columns.sort_unstable();
+            columns == keys
+        };
+        if table.keys.iter().any(fits) || matches!(table.kind, 'v' | 'f') {
+            return Ok(());
+        }
+        let list = join(keys.iter().map(|name| identifier(name)), ", ");
+        Err(Error::fatal(format!(
+            "insert.mode=upsert needs a unique key of exactly ({list}) on table {0}: CREATE UNIQUE INDEX ON {0} ({list}); \
+             or choose the columns with pk.fields",
+            self.table
+        )))
+    }
+
+    fn names(&self) -> String {
+        join(self.columns.iter().map(|column| column.sql.as_str()), ",")
+    }
+
+    /// COPY straight into the table.
+    pub(super) fn copy(&self) -> String {
+        format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table, self.names())
+    }
+
+    /// Makes the staging table, if this session has none yet.
+    pub(super) fn create_stage(&self) -> String {
+        let mut sql = format!("CREATE TEMPORARY TABLE IF NOT EXISTS {} (n int4", self.stage);
+        for (at, column) in self.columns.iter().enumerate() {
+            let kind = if column.encoder.is_staged() { "text" } else { &column.declared };
+            let _ = write!(sql, ", c{at} {kind}");
+        }
+        sql.push_str(") ON COMMIT DELETE ROWS");
+        sql
+    }
+
+    /// COPY into the staging table.
+    pub(super) fn copy_stage(&self) -> String {
+        format!("COPY {} FROM STDIN (FORMAT binary)", self.stage)
+    }
+
+    /// A staged column in the type of the table's column.
+    fn staged(&self, at: usize, alias: &str) -> String {
+        let column = &self.columns[at];
+        if column.encoder.is_staged() {
+            format!("{alias}.c{at}::{}", column.declared)
+        } else {
+            format!("{alias}.c{at}")
+        }
+    }
+
+    /// Writes what is staged.
+    pub(super) fn apply(&self, mode: InsertMode) -> String {
+        match mode {
+            InsertMode::Update => self.update(),
+            InsertMode::Insert => self.insert(),
+            InsertMode::Upsert => format!("{}{}", self.insert(), self.on_conflict()),
+        }
+    }
+
+    fn insert(&self) -> String {
+        let values = join((0..self.columns.len()).map(|at| self.staged(at, "s")), ",");
+        format!(
+            "INSERT INTO {} ({}){} SELECT {values} FROM {} s ORDER BY s.n",
+            self.table,
+            self.names(),
+            self.overriding,
+            self.stage
+        )
+    }
+
+    fn on_conflict(&self) -> String {
+        let keys = join(self.columns.iter().filter(|column| column.key).map(|column| column.sql.as_str()), ",");
+        let sets = self.columns.iter().filter(|column| !column.key);
+        let sets = join(sets.map(|column| format!("{0}=EXCLUDED.{0}", column.sql)), ",");
+        if sets.is_empty() {
+            format!(" ON CONFLICT ({keys}) DO NOTHING")
+        } else {
+            format!(" ON CONFLICT ({keys}) DO UPDATE SET {sets}")
+        }
+    }
+
+    fn update(&self) -> String {
+        let places = |key: bool| (0..self.columns.len()).filter(move |at| self.columns[*at].key == key);
+        let sets = join(places(false).map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
+        if sets.is_empty() {
+            return "SELECT 1".to_owned();
+        }
+        format!("UPDATE {} t SET {sets} FROM {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+    }
+
+    /// Deletes the rows whose keys are staged.
+    pub(super) fn delete(&self) -> String {
+        format!("DELETE FROM {} t USING {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+    }
+
+    fn keys_equal(&self, alias: &str) -> String {
+        let keys = (0..self.columns.len()).filter(|at| self.columns[*at].key);
+        let equal =
+            join(keys.map(|at| format!("{alias}.{} = {}", self.columns[at].sql, self.staged(at, "s"))), " AND ");
+        if equal.is_empty() { "true".to_owned() } else { equal }
+    }
+
+    /// Takes staged rows off whose key is in the table already; answers their numbers and whether the stored row is the
+    /// same in all that would be written.
+    pub(super) fn take_stored(&self) -> String {
+        let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
+        let found = match &self.unique {
+            Some(key) => {
+                join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ")
+            }
+            // Without a key to go by, only a row that is the same counts as stored; texts can be hashed.
+            None => {
+                let row = |values: Vec<String>| format!("ROW({})::text", values.join(","));
+                let stored = (0..self.columns.len()).map(|at| format!("t.{}", self.columns[at].sql)).collect();
+                let staged = (0..self.columns.len()).map(|at| self.staged(at, "s")).collect();
+                format!("{} = {}", row(stored), row(staged))
+            }
+        };
+        format!("DELETE FROM {} s USING {} t WHERE {found} RETURNING s.n, ({same})", self.stage, self.table)
+    }
+
+    /// Takes staged rows off that repeat an earlier staged row.
+    pub(super) fn take_repeated(&self) -> Option<String> {
+        let key = self.unique.as_ref()?;
+        let same = self.same("e", |at| self.staged(at, "e"));
+        let equal =
+            join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
+        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}", self.stage))
+    }
+
+    fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {
+        join(
+            (0..self.columns.len()).map(|at| {
+                let cast = if self.columns[at].comparable { "" } else { "::text" };
+                format!("({}){cast} IS NOT DISTINCT FROM ({}){cast}", other(at), self.staged(at, "s"))
+            }),
+            " AND ",
+        )
+    }
+}
+
+fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) -> PlannedColumn {
+    let stamp = config.stamp_fields.iter().any(|name| **name == *field.name).then_some(config.stamp_unit);
+    let encoder = FieldEncoder::new(&field.schema, column.kind, stamp, &config.render);
+    let comparable = match column.kind {
+        PgType::Json | PgType::Other => false,
+        PgType::Text => column.declared != "xml",
+        _ => true,
+    };
+    PlannedColumn {
+        name: Arc::clone(&column.name),
+        sql: identifier(&column.name),
+        declared: column.declared.clone(),
+        comparable,
+        take: field.take,
+        encoder: if config.null_to_default { encoder.with_default() } else { encoder },
+        key: field.key,
+    }
+}
+
+fn join<T: AsRef<str>>(parts: impl Iterator<Item = T>, separator: &str) -> String {
+    let mut out = String::new();
+    for part in parts {
+        if !out.is_empty() {
+            out.push_str(separator);
+        }
+        out.push_str(part.as_ref());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Props;
+    use crate::data::{Field, Schema, Type};
+    use crate::postgres::catalog::TableName;
+
+    fn plan() -> WritePlan {
+        let props: Props = [
+            ("connection.url", "jdbc:postgresql://h/d"),
+            ("pk.mode", "record_value"),
+            ("pk.fields", "id"),
+            ("insert.mode", "upsert"),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+        let config = SinkConfig::read(&props).unwrap();
+        let column = |name: &str, kind, declared: &str| Column {
+            name: name.into(),
+            kind,
+            declared: declared.to_owned(),
+            not_null: false,
+            auto_increment: false,
+            generated: false,
+            identity_always: false,
+        };
+        let table = Table {
+            oid: 1,
+            name: TableName { schema: "s".into(), name: "t".into() },
+            kind: 'r',
+            columns: vec![column("id", PgType::Int4, "integer"), column("ip", PgType::Other, "inet")],
+            keys: vec![UniqueKey { name: "t_pkey".into(), columns: vec!["id".into()], primary: true }],
+        };
+        let field = |name: &str, kind| Field::new(name, Arc::new(Schema::new(kind)));
+        let schema = Arc::new(Schema::structure(vec![field("id", Type::Int32), field("ip", Type::String)]));
+        let fields = super::super::fields::plan(&config, None, Some(&schema)).unwrap();
+        WritePlan::new(&config, &table, &fields, 3)
+    }
+
+    #[test]
+    fn statements_over_the_stage() {
+        let plan = plan();
+        assert!(!plan.direct);
+        assert_eq!(
+            plan.create_stage(),
+            "CREATE TEMPORARY TABLE IF NOT EXISTS towline_stage_3 (n int4, c0 integer, c1 text) ON COMMIT DELETE ROWS"
+        );
+        assert_eq!(
+            plan.apply(InsertMode::Upsert),
+            "INSERT INTO \"s\".\"t\" (\"id\",\"ip\") SELECT s.c0,s.c1::inet FROM towline_stage_3 s ORDER BY s.n \
+             ON CONFLICT (\"id\") DO UPDATE SET \"ip\"=EXCLUDED.\"ip\""
+        );
+        assert_eq!(
+            plan.apply(InsertMode::Update),
+            "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0"
+        );
+        assert_eq!(
+            plan.take_stored(),
+            "DELETE FROM towline_stage_3 s USING \"s\".\"t\" t WHERE t.\"id\" = s.c0 RETURNING s.n, \
+             ((t.\"id\") IS NOT DISTINCT FROM (s.c0) AND (t.\"ip\")::text IS NOT DISTINCT FROM (s.c1::inet)::text)"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! From a slice of records to statements: which rows are written and which deleted, so that the table ends as if the
+//! records had been written one after the other. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::config::InsertMode;
+use super::plan::WritePlan;
+use crate::api::SinkRecord;
+
+/// A record's place in the slice, with its plan; a deletion has a plan of key columns only.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub(super) index: usize,
+    pub(super) plan: Arc<WritePlan>,
+    pub(super) delete: bool,
+}
+
+/// A statement over some records.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) plan: Arc<WritePlan>,
+    pub(super) delete: bool,
+    pub(super) rows: Vec<usize>,
+}
+
+/// Orders the items of one put into statements; rows whose key can't be encoded are left to fail in their run.
+pub(super) fn arrange(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
+    let mut tables: Vec<Vec<Item>> = Vec::new();
+    for item in items {
+        match tables.iter_mut().find(|table| table[0].plan.table == item.plan.table) {
+            Some(table) => table.push(item),
+            None => tables.push(vec![item]),
+        }
+    }
+    tables.into_iter().flat_map(|table| arrange_table(table, mode, records)).collect()
+}
+
+fn arrange_table(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
+    if mode == InsertMode::Insert && items.iter().all(|item| !item.delete) {
+        // The order of inserts shows nowhere: one statement a plan, however schemas alternate.
+        let mut runs: Vec<Run> = Vec::new();
+        for item in items {
+            match runs.iter_mut().find(|run| Arc::ptr_eq(&run.plan, &item.plan)) {
+                Some(run) => run.rows.push(item.index),
+                None => runs.push(Run { plan: item.plan, delete: false, rows: vec![item.index] }),
+            }
+        }
+        return runs;
+    }
+    let mut runs = Vec::new();
+    let mut segment: Vec<Item> = Vec::new();
+    for item in items {
+        // Rows of another schema write other columns, so that the last of a key does not stand for all.
+        let other = |before: &Item| before.delete == item.delete && !Arc::ptr_eq(&before.plan, &item.plan);
+        if segment.iter().any(other) {
+            reduce(std::mem::take(&mut segment), mode, records, &mut runs);
+        }
+        segment.push(item);
+    }
+    reduce(segment, mode, records, &mut runs);
+    runs
+}
+
+#[derive(Default)]
+struct Fate {
+    /// The last deletion of the key.
+    deleted: Option<usize>,
+    /// What is written after it.
+    written: Vec<usize>,
+}
+
+/// One plan for writes, one for deletions: deletions first, then what came after each key's last deletion.
+fn reduce(segment: Vec<Item>, mode: InsertMode, records: &[SinkRecord], runs: &mut Vec<Run>) {
+    let mut fates: HashMap<Vec<u8>, Fate> = HashMap::with_capacity(segment.len());
+    let mut delete_plan = None;
+    let mut write_plan = None;
+    let mut unknown = Vec::new();
+    let mut key = Vec::new();
+    for item in &segment {
+        key.clear();
+        let known = item.plan.encode_key(&records[item.index], &mut key).is_ok();
+        if item.delete {
+            delete_plan = Some(Arc::clone(&item.plan));
+        } else {
+            write_plan = Some(Arc::clone(&item.plan));
+        }
+        if !known {
+            unknown.push((item.index, item.delete));
+            continue;
+        }
+        if !fates.contains_key(&key) {
+            fates.insert(key.clone(), Fate::default());
+        }
+        let Some(fate) = fates.get_mut(&key) else { continue };
+        if item.delete {
+            fate.deleted = Some(item.index);
+            fate.written.clear();
+        } else {
+            if mode != InsertMode::Insert {
+                fate.written.clear();
+            }
+            fate.written.push(item.index);
+        }
+    }
+    let mut deleted: Vec<usize> = fates.values().filter_map(|fate| fate.deleted).collect();
+    let mut written: Vec<usize> = fates.into_values().flat_map(|fate| fate.written).collect();
+    for (index, delete) in unknown {
+        if delete { &mut deleted } else { &mut written }.push(index);
+    }
+    for (plan, delete, mut rows) in [(delete_plan, true, deleted), (write_plan, false, written)] {
+        if let Some(plan) = plan
+            && !rows.is_empty()
+        {
+            rows.sort_unstable();
+            runs.push(Run { plan, delete, rows });
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `io.confluent.connect.jdbc.JdbcSourceConnector`: rows of tables or of a query, by id, by timestamp, by both, or all.
+
+mod config;
+mod horizon;
+mod page;
+mod progress;
+mod reader;
+mod shape;
+mod sql;
+mod tables;
+mod task;
+mod validate;
+
+use async_trait::async_trait;
+
+use crate::api::{ConfigError, Health, Props, Result, SourceConnector, SourceContext, SourceTask, Spec};
+use crate::jdbc::connection_keys::{Connector, check_connection};
+use crate::postgres::catalog::TableName;
+use crate::postgres::connection::Session;
+use crate::postgres::failure;
+use tables::TableFilter;
+
+/// The name of our sessions, by which readers know each other.
+const APPLICATION: &str = "Towline source";
+
+static SPEC: Spec = Spec {
+    class: "io.confluent.connect.jdbc.JdbcSourceConnector",
+    aliases: &["io.aiven.connect.jdbc.JdbcSourceConnector"],
+    version: env!("CARGO_PKG_VERSION"),
+    config: config::definition,
+};
+
+/// The JDBC source connector.
+#[derive(Debug, Clone, Copy)]
+pub struct JdbcSourceConnector;
+
+fn connector(props: &Props) -> Result<(Connector, crate::api::Config)> {
+    let config = config::definition().read(props)?;
+    Ok((Connector::new(props, &config, APPLICATION)?, config))
+}
+
+fn query_of(config: &crate::api::Config) -> Option<(&'static str, &str)> {
+    ["query", "query.masked"].into_iter().map(|key| (key, config.text(key))).find(|(_, query)| !query.is_empty())
+}
+
+#[async_trait]
+impl SourceConnector for JdbcSourceConnector {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn validate(&self, props: &Props) -> Vec<ConfigError> {
+        validate::validate(props)
+    }
+
+    async fn check(&self, props: &Props) -> Vec<ConfigError> {
+        // A config that can't be read has its errors on its keys already.
+        let Ok((connector, config)) = connector(props) else { return Vec::new() };
+        let mut session = match check_connection(&connector).await {
+            Ok(session) => session,
+            Err(errors) => return errors,
+        };
+        let mut errors = Vec::new();
+        if let Some((key, query)) = query_of(&config) {
+            let sql = sql::lock(&sql::sub_select(query.trim().trim_end_matches(';')));
+            if let Err(error) = session.run(sql).await {
+                errors.push(ConfigError::on(key, format!("the query does not work: {}", failure::text(&error))));
+            }
+        }
+        session.close().await;
+        errors
+    }
+
+    async fn plan(&self, props: &Props, max_tasks: usize, health: &Health) -> Result<Vec<Props>> {
+        let (connector, config) = connector(props)?;
+        if query_of(&config).is_some() {
+            return Ok(vec![props.clone()]);
+        }
+        let filter = TableFilter::new(&config)?;
+        let mut session = connector.open().await?;
+        let listed = filter.list(&mut session).await;
+        session.close().await;
+        let found = listed.map_err(|error| failure::to_error(error, "could not list the tables"))?;
+        tables::refuse_same_names(&found)?;
+        if found.is_empty() {
+            let message = format!(
+                "no table of {} matches the config; looking again every table.poll.interval.ms. Names are compared \
+                 exactly, as schema.table or the bare name",
+                connector.settings.place()
+            );
+            tracing::warn!("{message}");
+            health.degraded(message);
+            return Ok(Vec::new());
+        }
+        health.recovered();
+        if filter.is_open() {
+            tracing::warn!(tables = found.len(), "no table filter is set: all tables are copied");
+        }
+        Ok(tables::group(&found, max_tasks).iter().map(|group| tables::task_props(props, group)).collect())
+    }
+
+    async fn replan(&self, props: &Props, current: &[Props]) {
+        let Ok((connector, config)) = connector(props) else { return std::future::pending().await };
+        let filter = match TableFilter::new(&config) {
+            Ok(filter) if query_of(&config).is_none() => filter,
+            _ => return std::future::pending().await,
+        };
+        let mut known: Vec<TableName> = current.iter().flat_map(tables::tables_of).collect();
+        known.sort();
+        let interval = config.millis("table.poll.interval.ms").max(std::time::Duration::from_millis(10));
+        let mut session = None;
+        loop {
+            tokio::time::sleep(interval).await;
+            match list(&mut session, &connector, &filter).await {
+                Ok(mut found) => {
+                    found.sort();
+                    if found != known {
+                        tracing::info!(before = known.len(), now = found.len(), "the set of tables changed");
+                        return;
+                    }
+                }
+                Err(error) => {
+                    session = None;
+                    tracing::warn!(error = %error, "could not look for new tables; the old list is kept");
+                }
+            }
+        }
+    }
+
+    async fn open(&self, props: &Props, context: SourceContext) -> Result<Box<dyn SourceTask>> {
+        let (connector, _) = connector(props)?;
+        Ok(Box::new(task::JdbcSourceTask::open(props, connector, context).await?))
+    }
+}
+
+async fn list(session: &mut Option<Session>, connector: &Connector, filter: &TableFilter) -> Result<Vec<TableName>> {
+    let session = match session {
+        Some(session) => session,
+        none => none.insert(connector.connect().await?),
+    };
+    filter.list(session).await.map_err(|error| failure::to_error(error, "could not list the tables"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_heading_and_a_text() {
+        for key in config::definition().keys() {
+            assert!(key.group.is_some() && !key.documentation.is_empty(), "{}", key.name);
+        }
+    }
+}

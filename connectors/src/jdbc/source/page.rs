@@ -1,0 +1,242 @@
+//! One page: a short transaction that locks, describes, copies and decodes. Batches go out when they are full; the last
+//! one after the commit, so that nothing is held open while the worker is slow.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+
+use super::config::{Mode, SourceConfig};
+use super::progress::Progress;
+use super::reader::{Batches, Target};
+use super::shape::{self, Shape};
+use super::sql::{Bound, Paging};
+use crate::api::{Error, Record, SourceRecord};
+use crate::data::{Datum, Value};
+use crate::postgres::connection::Session;
+use crate::postgres::copy_decode::{BadStream, Tuple, TupleReader};
+use crate::postgres::failure;
+use crate::postgres::field_decoder::{FieldError, raw_date, raw_timestamp};
+use crate::postgres::numeric::RawNumeric;
+use crate::postgres::temporal::Zone;
+use crate::postgres::type_map::PgType;
+
+/// Why a page ended early.
+#[derive(Debug)]
+pub(super) enum PageError {
+    /// The worker takes no more batches.
+    Closed,
+    /// Reading failed.
+    Failed(Error),
+}
+
+impl From<Error> for PageError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<sqlx::Error> for PageError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(failure::to_error(error, "could not read from the database"))
+    }
+}
+
+impl From<BadStream> for PageError {
+    fn from(error: BadStream) -> Self {
+        Self::Failed(Error::retriable("could not read from the database").caused_by(error))
+    }
+}
+
+/// The size of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+/// What a page held.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Read {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+/// Reads one page and advances the target's progress by what was handed over.
+pub(super) async fn read(
+    session: &mut Session,
+    target: &mut Target,
+    config: &SourceConfig,
+    bound: Bound,
+    paging: Paging,
+    limits: Limits,
+    batches: &Batches,
+) -> Result<Read, PageError> {
+    let lock = target.shape.as_ref().map_or_else(String::new, |shape| shape.statement.lock());
+    session.run(format!("BEGIN ISOLATION LEVEL {}; {lock}", config.isolation)).await?;
+    let columns = shape::columns(session, &target.relation).await?;
+    let shape = match target.shape.take() {
+        Some(shape) if shape.columns == columns => shape,
+        _ => {
+            tracing::info!(table = %target.label, "columns changed: rows get a new schema");
+            shape::plan(session, &target.relation, columns, config).await?
+        }
+    };
+    let shape = &*target.shape.insert(shape);
+    let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", shape.statement.page(target.progress, bound, paging));
+    let mut collector = Collector {
+        shape,
+        mode: config.mode,
+        zone: &config.decode.zone,
+        partition: &target.partition,
+        topic: &target.topic,
+        label: &target.label,
+        batch: Vec::new(),
+        bytes: 0,
+        last: target.progress,
+        safe: target.progress,
+    };
+    let mut progress = target.progress;
+    let mut total = Read::default();
+    {
+        let mut chunks = session.connection.copy_out_raw(&copy).await?;
+        let mut tuples = TupleReader::default();
+        while let Some(chunk) = chunks.try_next().await? {
+            tuples.push(chunk);
+            while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
+                total.rows += 1;
+                total.bytes += tuple.len();
+                collector.add(tuple)?;
+                if collector.batch.len() >= limits.rows || collector.bytes >= limits.bytes {
+                    let (batch, reached) = collector.take(false);
+                    progress = reached;
+                    batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
+                    // What was handed over stays behind us, even if the rest of the page fails.
+                    target.progress = progress;
+                }
+            }
+        }
+    }
+    session.run("COMMIT").await?;
+    let (batch, reached) = collector.take(true);
+    if !batch.is_empty() {
+        batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
+    }
+    if total.rows > 0 && config.mode != Mode::Bulk {
+        progress = reached;
+    }
+    target.progress = progress;
+    Ok(total)
+}
+
+/// Decodes tuples into records and knows which offset is safe.
+struct Collector<'a> {
+    shape: &'a Shape,
+    mode: Mode,
+    zone: &'a Zone,
+    partition: &'a Arc<crate::api::Position>,
+    topic: &'a Arc<str>,
+    label: &'a str,
+    batch: Vec<SourceRecord>,
+    bytes: usize,
+    /// Where the last row stands.
+    last: Progress,
+    /// Where to resume so that no row after the last one can be lost.
+    safe: Progress,
+}
+
+impl Collector<'_> {
+    fn add(&mut self, mut tuple: Tuple) -> Result<(), Error> {
+        self.bytes += tuple.len();
+        let mut values = Vec::with_capacity(self.shape.decoders.len());
+        let mut id = None;
+        let mut micros = None;
+        for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
+            let Some(field) = tuple.next_field() else {
+                values.push(Value::Null);
+                continue;
+            };
+            if let Some((place, kind)) = self.shape.id
+                && place == at
+            {
+                id = raw_id(&field, kind);
+            }
+            if micros.is_none() && !self.shape.times.is_empty() {
+                micros = self.moment(at, &field);
+            }
+            values.push(decoder.decode(field).map_err(|error| self.refuse(name, &error))?);
+        }
+        self.advance(id, micros)?;
+        let datum = Datum::new(Arc::clone(&self.shape.schema), Value::Struct(values));
+        self.batch.push(SourceRecord {
+            record: Record::of_value(Arc::clone(self.topic), datum),
+            partition: Arc::clone(self.partition),
+            offset: None,
+        });
+        Ok(())
+    }
+
+    /// The row's timestamp, if this is the column that counts: of several the first in COALESCE's order.
+    fn moment(&self, at: usize, field: &[u8]) -> Option<i64> {
+        let (_, kind) = self.shape.times.iter().find(|(place, _)| *place == at)?;
+        match kind {
+            PgType::Date => raw_date(field, self.zone),
+            kind => raw_timestamp(field, *kind == PgType::TimestampTz, self.zone),
+        }
+    }
+
+    fn advance(&mut self, id: Option<i64>, micros: Option<i64>) -> Result<(), Error> {
+        if self.mode.has_incrementing() {
+            self.last.id = Some(id.ok_or_else(|| {
+                Error::fatal(format!("null or too large a value in the incrementing column of {}", self.label))
+            })?);
+        }
+        if self.mode.has_timestamp() {
+            let micros =
+                micros.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
+            if self.mode == Mode::Timestamp && self.last.micros.is_some_and(|last| last < micros) {
+                self.safe = self.last;
+            }
+            self.last.micros = Some(micros);
+        }
+        if self.mode != Mode::Timestamp {
+            self.safe = self.last;
+        }
+        Ok(())
+    }
+
+    /// The batch so far, with the offset on its last record. At the end of a page the last timestamp is complete.
+    fn take(&mut self, end: bool) -> (Vec<SourceRecord>, Progress) {
+        let reached = if end { self.last } else { self.safe };
+        let mut batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        if self.mode != Mode::Bulk
+            && let Some(record) = batch.last_mut()
+        {
+            record.offset = reached.to_position();
+        }
+        (batch, reached)
+    }
+
+    fn refuse(&self, column: &str, error: &FieldError) -> Error {
+        match error {
+            FieldError::Shape => Error::retriable(format!(
+                "could not read column \"{column}\" of {}: it is not of the planned type",
+                self.label
+            )),
+            FieldError::Unsupported(what) => Error::data(format!(
+                "could not convert column \"{column}\" of {}: {what} has no form in Kafka Connect",
+                self.label
+            )),
+        }
+    }
+}
+
+fn raw_id(field: &[u8], kind: PgType) -> Option<i64> {
+    Some(match kind {
+        PgType::Int2 => i64::from(i16::from_be_bytes(field.try_into().ok()?)),
+        PgType::Int4 => i64::from(i32::from_be_bytes(field.try_into().ok()?)),
+        PgType::Oid => i64::from(u32::from_be_bytes(field.try_into().ok()?)),
+        PgType::Numeric(_) => RawNumeric::parse(field)?.to_i128(0).ok()??.try_into().ok()?,
+        _ => i64::from_be_bytes(field.try_into().ok()?),
+    })
+}

@@ -1,0 +1,210 @@
+//! Reads the tables of a task in rounds, each round in pages, each page in its own transaction, and hands batches over
+//! through a bounded queue, so that reading goes on while the worker encodes. Outages are waited out here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{Mode, SourceConfig};
+use super::horizon::{self, Waiting};
+use super::page::{self, Limits, PageError};
+use super::progress::Progress;
+use super::shape::{self, Relation, Shape};
+use super::sql::{Bound, Paging};
+use crate::api::{Error, ErrorKind, Health, Position, Result, SourceRecord};
+use crate::jdbc::connection_keys::Connector;
+use crate::jdbc::retry::Backoff;
+use crate::postgres::connection::Session;
+use crate::postgres::failure;
+
+/// Rows of a batch where the user sets no limit, and of a page.
+const BATCH_ROWS: usize = 10_000;
+/// Bytes of a batch.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// One table or query with its progress.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) relation: Relation,
+    pub(super) label: String,
+    pub(super) partition: Arc<Position>,
+    pub(super) topic: Arc<str>,
+    pub(super) progress: Progress,
+    pub(super) shape: Option<Shape>,
+    pub(super) due: Instant,
+    /// Rows of a page, adapted to the size of rows.
+    pub(super) page_rows: usize,
+}
+
+/// Where batches go.
+pub(super) type Batches = mpsc::Sender<Result<Vec<SourceRecord>>>;
+
+/// The loop that reads.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) connector: Connector,
+    pub(super) config: Arc<SourceConfig>,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+    pub(super) session: Option<Session>,
+    pub(super) targets: Vec<Target>,
+    pub(super) batches: Batches,
+}
+
+impl Target {
+    /// A target that was not read yet.
+    pub(super) fn new(relation: Relation, partition: Position, topic: String, progress: Progress) -> Self {
+        Self {
+            label: relation.label(),
+            relation,
+            partition: Arc::new(partition),
+            topic: topic.into(),
+            progress,
+            shape: None,
+            due: Instant::now(),
+            page_rows: 2_000,
+        }
+    }
+}
+
+impl Reader {
+    /// Reads until stopped, or until an error that does not pass.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
+        let mut degraded = false;
+        while let Some(next) = self.targets.iter().enumerate().min_by_key(|(_, target)| target.due).map(|(at, _)| at) {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep_until(self.targets[next].due) => {}
+            }
+            let outcome = self.round(next).await;
+            let target = &mut self.targets[next];
+            match outcome {
+                Ok(()) => {
+                    target.due = Instant::now() + self.config.poll_interval;
+                    backoff.reset();
+                    if std::mem::take(&mut degraded) {
+                        tracing::info!(table = %target.label, "reading goes on");
+                        self.health.recovered();
+                    }
+                }
+                Err(PageError::Closed) => return,
+                Err(PageError::Failed(error)) => {
+                    // A session may hang in the middle of a COPY.
+                    self.session = None;
+                    let error = error_of_round(error, &target.label);
+                    let pause = backoff.next_pause();
+                    let spent = self.config.retry_attempts.is_some_and(|most| backoff.failed() > most);
+                    if error.kind() != ErrorKind::Retriable || spent {
+                        let _ = self.batches.send(Err(error)).await;
+                        return;
+                    }
+                    tracing::warn!(table = %target.label, error = %error, attempt = backoff.failed(), "reading is retried");
+                    self.health.degraded(format!("{error}; retried since attempt 1, now {}", backoff.failed()));
+                    degraded = true;
+                    target.due = Instant::now() + pause;
+                }
+            }
+        }
+        // No table: stay until stopped.
+        self.stop.cancelled().await;
+    }
+
+    async fn round(&mut self, at: usize) -> Result<(), PageError> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.connector.connect().await.map_err(PageError::from)?),
+        };
+        let config = &*self.config;
+        let target = &mut self.targets[at];
+        if target.shape.is_none() {
+            prepare(session, target, config).await?;
+        }
+        let Some(bound) = bound(session, target, config, &self.health).await? else { return Ok(()) };
+        let limits = Limits { rows: config.batch_rows.unwrap_or(BATCH_ROWS), bytes: BATCH_BYTES };
+        loop {
+            let paging = paging(session, target, config);
+            let read = page::read(session, target, config, bound, paging, limits, &self.batches).await?;
+            if let Some(average) = read.bytes.checked_div(read.rows) {
+                target.page_rows = (BATCH_BYTES / average.max(1)).clamp(500, BATCH_ROWS);
+            }
+            match paging {
+                Paging::Keyset(rows) if read.rows >= rows && !self.stop.is_cancelled() => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Describes a target in a transaction of its own.
+pub(super) async fn prepare(
+    session: &mut Session,
+    target: &mut Target,
+    config: &SourceConfig,
+) -> Result<(), PageError> {
+    session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
+    let columns = shape::columns(session, &target.relation).await?;
+    target.shape = Some(shape::plan(session, &target.relation, columns, config).await?);
+    session.run("COMMIT").await?;
+    Ok(())
+}
+
+fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
+    let indexed = target.shape.as_ref().is_some_and(|shape| shape.indexed);
+    let many = target.shape.as_ref().is_some_and(|shape| shape.times.len() > 1);
+    // FETCH FIRST ... WITH TIES came with PostgreSQL 13; unsigned version 0 means unknown.
+    let ties = config.mode != Mode::Timestamp || session.version >= 130_000;
+    if indexed && !many && ties && config.suffix.is_empty() { Paging::Keyset(target.page_rows) } else { Paging::Stream }
+}
+
+/// How far this round may read; `None` if there is nothing new.
+async fn bound(
+    session: &mut Session,
+    target: &Target,
+    config: &SourceConfig,
+    health: &Health,
+) -> Result<Option<Bound>, PageError> {
+    let waiting = Waiting { label: &target.label, health, max_lag: config.horizon_max_lag };
+    let Some(shape) = &target.shape else { return Ok(Some(Bound::default())) };
+    match config.mode {
+        Mode::Bulk => Ok(Some(Bound::default())),
+        Mode::Incrementing if !config.horizon => Ok(Some(Bound::default())),
+        Mode::Incrementing => {
+            let Some(sql) = shape.statement.largest_id() else { return Ok(Some(Bound::default())) };
+            let largest: Option<i64> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
+            let Some(largest) = largest.filter(|largest| *largest > target.progress.id.unwrap_or(-1)) else {
+                return Ok(None);
+            };
+            horizon::writers_gone(session, &shape.relations, &waiting).await?;
+            Ok(Some(Bound { id: Some(largest), micros: None }))
+        }
+        Mode::Timestamp | Mode::TimestampIncrementing => {
+            let now = clock(session).await?;
+            let end = now.saturating_sub(config.delay_millis.saturating_mul(1000));
+            // Transactions that start from now on stamp their rows later than `now`; a bound beyond it (a negative
+            // delay) is what the user asked for.
+            let end =
+                if config.horizon && end <= now { horizon::oldest_start(session, end, &waiting).await? } else { end };
+            Ok(Some(Bound { id: None, micros: Some(end) }))
+        }
+    }
+}
+
+/// The database's clock in microseconds.
+pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT (extract(epoch FROM CURRENT_TIMESTAMP) * 1000000)::int8")
+        .fetch_one(&mut session.connection)
+        .await
+}
+
+/// A missing table may come back, and does not end the task: the plan is about to change.
+fn error_of_round(error: Error, label: &str) -> Error {
+    let missing = std::error::Error::source(&error)
+        .and_then(|source| source.downcast_ref::<sqlx::Error>())
+        .is_some_and(|source| failure::is(source, "42P01"));
+    if missing { Error::retriable(format!("{label} does not exist any more")).caused_by(error) } else { error }
+}

@@ -1,0 +1,323 @@
+//! The shape of what is read: columns, decoders and the one schema that all rows of a batch share. Looked up in the
+//! transaction that reads, under the lock of reading, so that no ALTER TABLE comes between.
+
+use std::sync::Arc;
+
+use sqlx::{Column as _, Executor as _, Row as _, Statement as _, postgres::types::Oid};
+
+use super::config::{Mode, SourceConfig};
+use super::sql::{self, OffsetColumn, Statement};
+use crate::api::{Error, Result};
+use crate::data::{Field, Schema, Type};
+use crate::postgres::catalog::{self, Column, TableName};
+use crate::postgres::connection::Session;
+use crate::postgres::failure;
+use crate::postgres::field_decoder::FieldDecoder;
+use crate::postgres::type_map::{PgType, connect_schema};
+
+/// What is read: a table or a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Relation {
+    Table(TableName),
+    Query(String),
+}
+
+impl Relation {
+    /// The name for messages.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Table(table) => table.dotted(),
+            Self::Query(_) => "the query".to_owned(),
+        }
+    }
+
+    /// What follows FROM.
+    pub(super) fn clause(&self) -> String {
+        match self {
+            Self::Table(table) => table.quoted(),
+            Self::Query(query) => sql::sub_select(query),
+        }
+    }
+}
+
+/// How the rows of a relation are read, as long as its columns stay the same.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) columns: Vec<Column>,
+    pub(super) schema: Arc<Schema>,
+    /// One for each selected column; offset columns are found by their places.
+    pub(super) decoders: Vec<(Arc<str>, FieldDecoder)>,
+    /// The place of the incrementing column and its type.
+    pub(super) id: Option<(usize, PgType)>,
+    /// The places of the timestamp columns and their types.
+    pub(super) times: Vec<(usize, PgType)>,
+    pub(super) statement: Statement,
+    /// Whether pages by key are cheap.
+    pub(super) indexed: bool,
+    /// The relations whose writers matter to the horizon.
+    pub(super) relations: Vec<u32>,
+}
+
+/// The columns as they are now. To be called in a transaction that has run [`sql::lock`].
+pub(super) async fn columns(session: &mut Session, relation: &Relation) -> Result<Vec<Column>, sqlx::Error> {
+    match relation {
+        Relation::Table(table) => {
+            let oid: Option<Oid> = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
+                .bind(table.quoted())
+                .fetch_one(&mut session.connection)
+                .await?;
+            match oid {
+                Some(oid) => catalog::columns(session, oid.0).await,
+                None => Ok(Vec::new()),
+            }
+        }
+        Relation::Query(query) => query_columns(session, query).await,
+    }
+}
+
+/// A column's label, type and, if it is one of a table, that table and the column's number.
+type Described = (String, u32, Option<(u32, i16)>);
+
+async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>, sqlx::Error> {
+    use sqlx::Connection as _;
+    // The driver remembers the columns of a statement it has seen.
+    session.connection.clear_cached_statements().await?;
+    let text = sqlx::AssertSqlSafe(sql::lock(&sql::sub_select(query)));
+    let prepared = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text)).await?;
+    let described: Vec<Described> = prepared
+        .columns()
+        .iter()
+        .map(|column| {
+            let origin = column.relation_id().zip(column.relation_attribute_no());
+            let oid = column.type_info().oid().map_or(0, |oid| oid.0);
+            (column.name().to_owned(), oid, origin.map(|(table, number)| (table.0, number)))
+        })
+        .collect();
+    let wanted: Vec<(u32, i16)> = described.iter().filter_map(|(_, _, origin)| *origin).collect();
+    let known = catalog::columns_by_number(session, &wanted).await?;
+    // A column of the inner side of an outer join may be null whatever its table says.
+    let lower = query.to_ascii_lowercase();
+    let outer = lower.contains("join") && ["left", "right", "full"].iter().any(|word| lower.contains(word));
+    let mut columns = Vec::with_capacity(described.len());
+    for (name, oid, origin) in described {
+        let base = origin.and_then(|origin| known.iter().find(|(place, _)| *place == origin)).map(|(_, base)| base);
+        columns.push(match base {
+            Some(base) => Column { name: name.into(), not_null: base.not_null && !outer, ..base.clone() },
+            None => {
+                let (kind, declared) = catalog::type_by_oid(session, oid).await?;
+                Column {
+                    name: name.into(),
+                    kind,
+                    declared,
+                    not_null: false,
+                    auto_increment: false,
+                    generated: false,
+                    identity_always: false,
+                }
+            }
+        });
+    }
+    Ok(columns)
+}
+
+/// Plans how to read a relation with these columns.
+///
+/// # Errors
+/// If columns that the config names are missing or unfit.
+pub(super) async fn plan(
+    session: &mut Session,
+    relation: &Relation,
+    columns: Vec<Column>,
+    config: &SourceConfig,
+) -> Result<Shape> {
+    let label = relation.label();
+    let broken = |error| failure::to_error(error, &format!("could not read the catalog about {label}"));
+    let (names, offsets) = offset_columns(relation, &columns, config)?;
+    let mut fields = Vec::new();
+    let mut decoders = Vec::new();
+    let mut select = String::new();
+    for column in &columns {
+        let (text, schema, decoder) =
+            match connect_schema(column.kind, !column.not_null, config.decode.numeric, config.decode.granularity)
+                .zip(FieldDecoder::of(column.kind, &config.decode))
+            {
+                Some((schema, decoder)) => (false, schema, decoder),
+                None if config.unsupported_as_text => {
+                    let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
+                    (true, schema, FieldDecoder::Text)
+                }
+                None => {
+                    tracing::warn!(
+                        table = %label, column = %column.name, r#type = %column.declared,
+                        "column is left out: its type has no Connect schema; unsupported.types=text sends it as text"
+                    );
+                    continue;
+                }
+            };
+        if !select.is_empty() {
+            select.push(',');
+        }
+        select.push_str(&crate::postgres::quote::identifier(&column.name));
+        select.push_str(if text { "::text" } else { "" });
+        fields.push(Field::new(Arc::clone(&column.name), schema));
+        decoders.push((Arc::clone(&column.name), decoder));
+    }
+    let place = |wanted: &OffsetColumn| {
+        decoders.iter().position(|(name, _)| **name == *wanted.name).map(|at| (at, wanted.kind)).ok_or_else(|| {
+            Error::config(format!("column \"{}\" of {label} can't be read, so it can't be the offset", wanted.name))
+        })
+    };
+    let id = offsets.0.as_ref().map(place).transpose()?;
+    let times = offsets.1.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let mut schema = Schema::structure(fields);
+    if let Relation::Table(table) = relation {
+        schema = schema.with_name(table.name.as_str());
+    }
+    let indexed = is_indexed(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
+    let relations = locked_relations(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
+    let statement = Statement {
+        mode: config.mode,
+        from: relation.clause(),
+        columns: select,
+        incrementing: offsets.0,
+        timestamps: offsets.1,
+        quoting: crate::postgres::quote::Quoting::Always,
+        zone: config.decode.zone.clone(),
+        suffix: config.suffix.clone(),
+    };
+    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, statement, indexed, relations })
+}
+
+type OffsetColumns = (Option<OffsetColumn>, Vec<OffsetColumn>);
+
+/// The offset columns; the names in the order in which an index would serve them.
+fn offset_columns(
+    relation: &Relation,
+    columns: &[Column],
+    config: &SourceConfig,
+) -> Result<(Vec<String>, OffsetColumns)> {
+    let label = relation.label();
+    let mode = config.mode;
+    let mut names = Vec::new();
+    let mut times = Vec::new();
+    if mode.has_timestamp() {
+        let wanted = config.timestamps_of(&label);
+        if wanted.is_empty() {
+            return Err(Error::config(format!(
+                "no timestamp column is configured for {label}: set timestamp.column.name"
+            )));
+        }
+        for name in &wanted {
+            let column = find(columns, name).ok_or_else(|| missing(&label, "timestamp.column.name", name, columns))?;
+            if !matches!(column.kind, PgType::Timestamp | PgType::TimestampTz | PgType::Date) {
+                return Err(Error::config(format!(
+                    "timestamp column \"{}\" of {label} is of type {}, not a timestamp",
+                    column.name, column.declared
+                )));
+            }
+            times.push(column);
+        }
+        if config.validate_non_null && matches!(relation, Relation::Table(_)) && times.iter().all(|c| !c.not_null) {
+            return Err(Error::fatal(format!(
+                "cannot make incremental queries using timestamp columns {wanted:?} on {label} because all of these \
+                 columns are nullable: rows without a timestamp would never be read (validate.non.null=false allows it)"
+            )));
+        }
+        names.extend(times.iter().map(|column| column.name.to_string()));
+    }
+    let mut id = None;
+    if mode.has_incrementing() {
+        let column = match config.incrementing_of(&label) {
+            Some(name) => {
+                find(columns, &name).ok_or_else(|| missing(&label, "incrementing.column.name", &name, columns))?
+            }
+            None => columns.iter().find(|column| column.auto_increment).ok_or_else(|| {
+                Error::config(format!(
+                    "no column of {label} is numbered by the server: set incrementing.column.name to the growing one"
+                ))
+            })?,
+        };
+        if !matches!(column.kind, PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid | PgType::Numeric(_)) {
+            return Err(Error::fatal(format!(
+                "invalid type for incrementing column: \"{}\" of {label} is {}, a whole number is needed",
+                column.name, column.declared
+            )));
+        }
+        if config.validate_non_null && matches!(relation, Relation::Table(_)) && !column.not_null {
+            return Err(Error::fatal(format!(
+                "cannot make incremental queries using incrementing column \"{}\" on {label} because this column is \
+                 nullable (validate.non.null=false allows it)",
+                column.name
+            )));
+        }
+        names.push(column.name.to_string());
+        id = Some(column);
+    }
+    let owned = |column: &Column| OffsetColumn { name: column.name.to_string(), kind: column.kind };
+    if mode == Mode::Bulk {
+        names.clear();
+    }
+    Ok((names, (id.map(owned), times.into_iter().map(owned).collect())))
+}
+
+/// Exact, then the only one that matches in any case, then the part behind an alias.
+fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
+    if let Some(exact) = columns.iter().find(|column| &*column.name == name) {
+        return Some(exact);
+    }
+    let mut close = columns.iter().filter(|column| column.name.eq_ignore_ascii_case(name));
+    if let (Some(column), None) = (close.next(), close.next()) {
+        return Some(column);
+    }
+    let (_, bare) = name.rsplit_once('.')?;
+    find(columns, bare.trim_matches('"'))
+}
+
+fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
+    let known: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+    Error::config(format!(
+        "column \"{name}\" of {key} does not exist in {label}, whose columns are {}",
+        known.join(", ")
+    ))
+}
+
+async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&str>) -> Result<bool, sqlx::Error> {
+    let (Relation::Table(table), Some(column)) = (relation, first) else { return Ok(false) };
+    let oid: Oid = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
+        .bind(table.quoted())
+        .fetch_one(&mut session.connection)
+        .await?;
+    catalog::leads_an_index(session, oid.0, column).await
+}
+
+/// What this transaction has locked for reading: every table behind the relation, through views and partitions; and
+/// the sequence of the incrementing column, whose number is drawn before the row is written.
+async fn locked_relations(
+    session: &mut Session,
+    relation: &Relation,
+    column: Option<&str>,
+) -> Result<Vec<u32>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+         WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
+         AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+         AND c.relkind IN ('r', 'p', 'f') AND c.relnamespace <> 'pg_catalog'::regnamespace",
+    )
+    .fetch_all(&mut session.connection)
+    .await?;
+    let mut relations =
+        rows.iter().map(|row| Ok(row.try_get::<Oid, _>(0)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    if let (Relation::Table(table), Some(column)) = (relation, column) {
+        let sequence: Option<Oid> = sqlx::query_scalar(
+            "SELECT s.oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+             WHERE s.relkind = 'S' AND d.refobjid = pg_catalog.to_regclass($1) AND a.attname = $2 LIMIT 1",
+        )
+        .bind(table.quoted())
+        .bind(column)
+        .fetch_optional(&mut session.connection)
+        .await?;
+        relations.extend(sequence.map(|oid| oid.0));
+    }
+    Ok(relations)
+}

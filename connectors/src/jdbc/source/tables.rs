@@ -1,0 +1,174 @@
+//! Which tables a connector copies, and which task copies which.
+
+use regex::Regex;
+
+use super::config::whole;
+use crate::api::{Config, Error, Props, Result};
+use crate::postgres::catalog::{self, TableName};
+use crate::postgres::connection::Session;
+use crate::postgres::quote;
+
+/// The task config's key for its tables.
+pub(super) const TABLES: &str = "tables";
+/// The task config's key that says that tables were looked for.
+pub(super) const TABLES_FETCHED: &str = "tables.fetched";
+
+/// The filters of a config.
+#[derive(Debug, Clone)]
+pub(super) struct TableFilter {
+    types: Vec<String>,
+    schema: Option<String>,
+    whitelist: Vec<String>,
+    blacklist: Vec<String>,
+    include: Vec<Regex>,
+    exclude: Vec<Regex>,
+}
+
+impl TableFilter {
+    /// From a config that was read.
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let texts = |key: &str| config.list(key).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let regexes = |key: &str| {
+            config
+                .list(key)
+                .into_iter()
+                .map(|pattern| {
+                    whole(pattern)
+                        .map_err(|e| Error::config(format!("invalid regex \"{pattern}\" in {key}")).caused_by(e))
+                })
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            types: texts("table.types"),
+            schema: config.optional("schema.pattern").map(str::to_owned),
+            whitelist: texts("table.whitelist"),
+            blacklist: texts("table.blacklist"),
+            include: regexes("table.include.list")?,
+            exclude: regexes("table.exclude.list")?,
+        })
+    }
+
+    /// Whether no filter is set, so that every table is copied.
+    pub(super) fn is_open(&self) -> bool {
+        self.whitelist.is_empty() && self.blacklist.is_empty() && self.include.is_empty()
+    }
+
+    /// The tables to copy, in listing order.
+    pub(super) async fn list(&self, session: &mut Session) -> std::result::Result<Vec<TableName>, sqlx::Error> {
+        let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
+        let mut tables = catalog::list_tables(session, &types, self.schema.as_deref()).await?;
+        tables.retain(|table| self.admits(table));
+        Ok(tables)
+    }
+
+    fn admits(&self, table: &TableName) -> bool {
+        let dotted = table.dotted();
+        let named = |list: &[String]| {
+            list.iter().any(|entry| *entry == dotted || *entry == table.name || *entry == table.quoted())
+        };
+        if !self.include.is_empty() {
+            let matches = |list: &[Regex]| list.iter().any(|regex| regex.is_match(&dotted));
+            return matches(&self.include) && !matches(&self.exclude);
+        }
+        if !self.whitelist.is_empty() {
+            return named(&self.whitelist);
+        }
+        !named(&self.blacklist)
+    }
+}
+
+/// Refuses tables of one name in several schemas: their topics would be one.
+pub(super) fn refuse_same_names(tables: &[TableName]) -> Result<()> {
+    for (at, table) in tables.iter().enumerate() {
+        if let Some(other) = tables[..at].iter().find(|other| other.name == table.name) {
+            return Err(Error::config(format!(
+                "the tables {} and {} have the same name, so that they would share a topic: choose one with \
+                 schema.pattern, table.whitelist or table.blacklist",
+                other.dotted(),
+                table.dotted()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Contiguous groups of nearly equal size; the first ones get the extra table.
+pub(super) fn group(tables: &[TableName], tasks: usize) -> Vec<Vec<TableName>> {
+    let tasks = tasks.min(tables.len());
+    if tasks == 0 {
+        return Vec::new();
+    }
+    let (each, extra) = (tables.len() / tasks, tables.len() % tasks);
+    let mut rest = tables;
+    (0..tasks)
+        .map(|at| {
+            let (group, tail) = rest.split_at(each + usize::from(at < extra));
+            rest = tail;
+            group.to_vec()
+        })
+        .collect()
+}
+
+/// The config of a task that copies these tables.
+pub(super) fn task_props(props: &Props, tables: &[TableName]) -> Props {
+    let mut task = props.clone();
+    let quoted: Vec<String> = tables.iter().map(TableName::quoted).collect();
+    task.insert(TABLES.to_owned(), quoted.join(","));
+    task.insert(TABLES_FETCHED.to_owned(), "true".to_owned());
+    task
+}
+
+/// The tables in a task's config.
+pub(super) fn tables_of(props: &Props) -> Vec<TableName> {
+    let list = props.get(TABLES).map(String::as_str).unwrap_or_default();
+    quote::split_list(list)
+        .iter()
+        .filter_map(|entry| {
+            let mut parts = quote::split_name(entry);
+            let name = parts.pop()?;
+            Some(TableName { schema: parts.pop().unwrap_or_else(|| "public".to_owned()), name })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables(names: &[&str]) -> Vec<TableName> {
+        names
+            .iter()
+            .map(|name| {
+                let (schema, name) = name.split_once('.').unwrap();
+                TableName { schema: schema.to_owned(), name: name.to_owned() }
+            })
+            .collect()
+    }
+
+    fn admitted(entries: &[(&str, &str)], all: &[&str]) -> Vec<String> {
+        let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
+        let filter = TableFilter::new(&super::super::config::definition().read(&props).unwrap()).unwrap();
+        tables(all).iter().filter(|table| filter.admits(table)).map(TableName::dotted).collect()
+    }
+
+    #[test]
+    fn filters_as_the_original() {
+        let all = ["public.a", "public.b", "s.a", "s.A"];
+        assert_eq!(admitted(&[("table.whitelist", "a")], &all), ["public.a", "s.a"]);
+        assert_eq!(admitted(&[("table.whitelist", "s.A,\"public\".\"b\"")], &all), ["public.b", "s.A"]);
+        assert_eq!(admitted(&[("table.blacklist", "a,s.A")], &all), ["public.b"]);
+        assert_eq!(admitted(&[("table.include.list", "s\\..*"), ("table.exclude.list", ".*A")], &all), ["s.a"]);
+        assert_eq!(admitted(&[("table.include.list", "a")], &all), [""; 0]);
+    }
+
+    #[test]
+    fn groups_are_contiguous_and_survive_the_config() {
+        let all = tables(&["p.a", "p.b", "p.c,d", "p.e", "p.f"]);
+        let sizes: Vec<usize> = group(&all, 3).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 2, 1]);
+        assert!(group(&all[..0], 3).is_empty());
+        assert_eq!(tables_of(&task_props(&Props::new(), &all)), all);
+        assert!(refuse_same_names(&tables(&["p.a", "q.a"])).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! The source task: starts the reader and hands its batches to the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::config::{InitialTimestamp, Mode, SourceConfig};
+use super::page::PageError;
+use super::progress::{self, Progress};
+use super::reader::{self, Reader, Target};
+use super::shape::Relation;
+use super::tables;
+use crate::api::{Error, Position, Props, Result, SourceContext, SourceRecord, SourceTask};
+use crate::jdbc::connection_keys::Connector;
+
+/// Batches that wait for the worker.
+const QUEUE: usize = 2;
+/// How long a poll waits before it answers that there is nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running source task.
+pub(super) struct JdbcSourceTask {
+    batches: mpsc::Receiver<Result<Vec<SourceRecord>>>,
+    stop: CancellationToken,
+    reader: AbortOnDropHandle<()>,
+}
+
+impl JdbcSourceTask {
+    /// Connects, checks the tables, finds the offsets and starts to read.
+    pub(super) async fn open(props: &Props, connector: Connector, context: SourceContext) -> Result<Self> {
+        let config = SourceConfig::read(props)?;
+        let mut session = connector.open().await?;
+        let initial = match config.initial_timestamp {
+            InitialTimestamp::At(millis) => millis.saturating_mul(1000),
+            InitialTimestamp::Now => reader::clock(&mut session)
+                .await
+                .map_err(|error| crate::postgres::failure::to_error(error, "could not read the database's clock"))?,
+        };
+        let mut targets = targets(props, &config)?;
+        resume(&mut targets, &config, initial, &context).await?;
+        for target in &mut targets {
+            if let Err(PageError::Failed(error)) = reader::prepare(&mut session, target, &config).await {
+                return Err(error_at_start(error, &target.label, &connector));
+            }
+        }
+        let (sender, batches) = mpsc::channel(QUEUE);
+        let stop = context.stop.child_token();
+        let reader = Reader {
+            connector,
+            config: Arc::new(config),
+            health: context.health,
+            stop: stop.clone(),
+            session: Some(session),
+            targets,
+            batches: sender,
+        };
+        Ok(Self { batches, stop, reader: AbortOnDropHandle::new(tokio::spawn(reader.run())) })
+    }
+}
+
+#[async_trait]
+impl SourceTask for JdbcSourceTask {
+    async fn poll(&mut self) -> Result<Vec<SourceRecord>> {
+        match tokio::time::timeout(PATIENCE, self.batches.recv()).await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => Err(Error::fatal("the reader of the source task has ended")),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn close(self: Box<Self>) {
+        self.stop.cancel();
+        let Self { batches, reader, .. } = *self;
+        // A reader that waits for room in the queue ends with it; one in a long query is cut off.
+        drop(batches);
+        let _ = tokio::time::timeout(PATIENCE, reader).await;
+    }
+}
+
+fn targets(props: &Props, config: &SourceConfig) -> Result<Vec<Target>> {
+    if let Some(query) = &config.query {
+        let relation = Relation::Query(query.clone());
+        let partition = progress::query_partition();
+        return Ok(vec![Target::new(relation, partition, config.topic_prefix.clone(), Progress::default())]);
+    }
+    let tables = tables::tables_of(props);
+    if tables.is_empty() {
+        return Err(Error::config(
+            "no table is assigned to this task: name tables as schema.table in table.whitelist or table.include.list",
+        ));
+    }
+    Ok(tables
+        .into_iter()
+        .map(|table| {
+            let topic = format!("{}{}", config.topic_prefix, table.name);
+            let partition = match config.mode {
+                Mode::Bulk => progress::old_table_partition(&table.name),
+                _ => progress::table_partition(&table.dotted()),
+            };
+            Target::new(Relation::Table(table), partition, topic, Progress::default())
+        })
+        .collect())
+}
+
+/// Sets each target's progress from the stored offsets: the current form first, then that of old versions.
+async fn resume(targets: &mut [Target], config: &SourceConfig, initial: i64, context: &SourceContext) -> Result<()> {
+    if config.mode == Mode::Bulk {
+        return Ok(());
+    }
+    let old = |target: &Target| match &target.relation {
+        Relation::Table(table) => progress::old_table_partition(&table.name),
+        Relation::Query(_) => progress::query_partition(),
+    };
+    let wanted: Vec<Position> =
+        targets.iter().map(|target| (*target.partition).clone()).chain(targets.iter().map(old)).collect();
+    let stored = context.offsets.offsets(&wanted).await?;
+    let count = targets.len();
+    for (at, target) in targets.iter_mut().enumerate() {
+        let found = stored.get(at).cloned().flatten().or_else(|| stored.get(count + at).cloned().flatten());
+        let found = found.as_ref().map(Progress::from_position).unwrap_or_default();
+        target.progress = Progress {
+            id: config.mode.has_incrementing().then(|| found.id.unwrap_or(config.initial_id)),
+            micros: config.mode.has_timestamp().then(|| found.micros.unwrap_or(initial)),
+        };
+    }
+    Ok(())
+}
+
+fn error_at_start(error: Error, label: &str, connector: &Connector) -> Error {
+    let place = connector.settings.place();
+    let message = format!("could not start reading {label} from {place}: {error}");
+    Error::new(error.kind(), error.class(), message).caused_by(error)
+}

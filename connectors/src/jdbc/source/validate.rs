@@ -1,0 +1,115 @@
+//! Errors across the source's keys that need no connection, on the keys that the original attaches them to.
+
+use super::config::Mode;
+use crate::api::{ConfigError, Props};
+
+pub(super) const NO_MODE: &str =
+    "Query mode must be specified: set mode to bulk, incrementing, timestamp or timestamp+incrementing";
+
+const OLD_FAMILY: [&str; 4] =
+    ["table.whitelist", "table.blacklist", "timestamp.column.name", "incrementing.column.name"];
+const NEW_FAMILY: [&str; 4] =
+    ["table.include.list", "table.exclude.list", "timestamp.columns.mapping", "incrementing.column.mapping"];
+const FILTERS: [&str; 4] = ["table.whitelist", "table.blacklist", "table.include.list", "table.exclude.list"];
+
+/// All errors across keys.
+pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
+    let text = |key: &str| props.get(key).map(|value| value.trim()).unwrap_or_default();
+    let given = |key: &str| !text(key).is_empty();
+    let mut errors = Vec::new();
+    let mut on_all = |keys: &[&str], message: &str| {
+        errors.extend(keys.iter().map(|key| ConfigError::on(*key, message)));
+    };
+    let present = |keys: &[&'static str]| keys.iter().copied().filter(|key| given(key)).collect::<Vec<_>>();
+    let (old, new, filters) = (present(&OLD_FAMILY), present(&NEW_FAMILY), present(&FILTERS));
+
+    if !old.is_empty() && !new.is_empty() {
+        let message = format!("Cannot mix {} with {}", old.join(", "), new.join(", "));
+        on_all(&old, &message);
+        on_all(&new, &message);
+    }
+    if given("table.whitelist") && given("table.blacklist") {
+        on_all(&["table.whitelist", "table.blacklist"], "table.whitelist and table.blacklist are exclusive.");
+    }
+    if given("table.exclude.list") && !given("table.include.list") {
+        on_all(&["table.exclude.list"], "table.exclude.list needs table.include.list");
+    }
+    if given("query") && given("query.masked") {
+        on_all(&["query", "query.masked"], "query and query.masked are exclusive");
+    }
+    let query = if given("query") { "query" } else { "query.masked" };
+    if given(query) {
+        let message =
+            format!("{query} may not be combined with whole-table copying settings: remove {}", filters.join(", "));
+        on_all(&filters, &message);
+        let start = text(query).trim_start_matches(['(', ' ', '\n', '\t']).to_ascii_lowercase();
+        if !["select", "with", "values", "table", "--", "/*"].iter().any(|word| start.starts_with(word)) {
+            on_all(&[query], "only SELECT statements are read: the query must begin with SELECT or WITH");
+        }
+    }
+    check_mode(props, given(query), &mut errors);
+    if text("transaction.isolation.mode").eq_ignore_ascii_case("SQL_SERVER_SNAPSHOT") {
+        let message = "SQL_SERVER_SNAPSHOT is an isolation level of SQL Server only";
+        errors.push(ConfigError::on("transaction.isolation.mode", message));
+    }
+    errors
+}
+
+fn check_mode(props: &Props, with_query: bool, errors: &mut Vec<ConfigError>) {
+    let given = |key: &str| props.get(key).is_some_and(|value| !value.trim().is_empty());
+    let Some(mode) = Mode::from_text(props.get("mode").map(|mode| mode.trim()).unwrap_or_default()) else {
+        if !given("mode") {
+            errors.push(ConfigError::on("mode", NO_MODE));
+        }
+        return;
+    };
+    if with_query && mode.has_incrementing() && !given("incrementing.column.name") {
+        let message = "incrementing.column.name must be set when a query is read in an incrementing mode";
+        errors.push(ConfigError::on("incrementing.column.name", message));
+    }
+    let new_family = given("table.include.list");
+    for (needed, mapping, name) in [
+        (mode.has_timestamp(), "timestamp.columns.mapping", "timestamp.column.name"),
+        (mode.has_incrementing(), "incrementing.column.mapping", "incrementing.column.name"),
+    ] {
+        if !needed && given(mapping) {
+            let message = format!("{mapping} has no meaning in this mode");
+            errors.push(ConfigError::on("mode", message.clone()));
+            errors.push(ConfigError::on(mapping, message));
+        }
+        if needed && new_family && !given(mapping) && !given(name) && mapping.starts_with("timestamp") {
+            let message = format!("{mapping} must be set in this mode");
+            errors.push(ConfigError::on("mode", message.clone()));
+            errors.push(ConfigError::on(mapping, message));
+        }
+    }
+    if mode.has_timestamp() && !new_family && !given("timestamp.column.name") && !given("timestamp.columns.mapping") {
+        errors.push(ConfigError::on("timestamp.column.name", "timestamp.column.name must be set in this mode"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(entries: &[(&str, &str)]) -> Vec<String> {
+        let props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        validate(&props).into_iter().map(|error| error.key).collect()
+    }
+
+    #[test]
+    fn errors_are_on_the_keys_of_the_original() {
+        assert_eq!(keys(&[("mode", "bulk"), ("table.whitelist", "a")]), [""; 0]);
+        assert_eq!(keys(&[("table.whitelist", "a")]), ["mode"]);
+        assert_eq!(keys(&[("mode", "bulk"), ("query", "SELECT 1"), ("table.whitelist", "a")]), ["table.whitelist"]);
+        assert_eq!(keys(&[("mode", "bulk"), ("query", "DELETE FROM t")]), ["query"]);
+        assert_eq!(keys(&[("mode", "bulk"), ("query", "with a as (select 1) select * from a")]), [""; 0]);
+        assert_eq!(keys(&[("mode", "incrementing"), ("query", "SELECT 1")]), ["incrementing.column.name"]);
+        assert_eq!(
+            keys(&[("mode", "bulk"), ("table.whitelist", "a"), ("table.include.list", "b")]),
+            ["table.whitelist", "table.include.list"]
+        );
+        assert_eq!(keys(&[("mode", "bulk"), ("table.exclude.list", "b")]), ["table.exclude.list"]);
+        assert_eq!(keys(&[("mode", "timestamp")]), ["timestamp.column.name"]);
+    }
+}

@@ -1,0 +1,323 @@
+//! Connections: from a connector's config to a session, host by host, with errors that say what, where and what to do.
+//! Never shows a password.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
+
+use super::failure::{self, Cause};
+use super::url::JdbcUrl;
+use crate::api::{Error, Result};
+
+/// Keys under `connection.` that are ours, not the driver's.
+const OWN_KEYS: &[&str] = &["url", "user", "password", "attempts", "backoff.ms"];
+
+/// What a connection is made from.
+#[derive(Clone)]
+pub struct ConnectionSettings {
+    hosts: Vec<(String, u16)>,
+    database: String,
+    user: String,
+    password: Option<String>,
+    properties: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for ConnectionSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ConnectionSettings").field(&self.place()).finish()
+    }
+}
+
+/// An open session.
+#[derive(Debug)]
+pub struct Session {
+    /// The driver's connection.
+    pub connection: PgConnection,
+    /// The server's version as `server_version_num`.
+    pub version: u32,
+}
+
+impl ConnectionSettings {
+    /// Reads the `connection.` keys of a config; URL parameters win over keys.
+    ///
+    /// # Errors
+    /// Why the URL is wrong.
+    pub fn from_keys<'a>(keys: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+        let mut url = None;
+        let mut properties = Vec::new();
+        for (key, value) in keys {
+            match key.strip_prefix("connection.") {
+                Some("url") => url = Some(value.parse::<JdbcUrl>()?),
+                Some("user") => properties.push(("user".to_owned(), value.to_owned())),
+                Some("password") => properties.push(("password".to_owned(), value.to_owned())),
+                Some(own) if OWN_KEYS.contains(&own) => {}
+                Some(property) => properties.push((property.to_owned(), value.to_owned())),
+                None => {}
+            }
+        }
+        let url = url.ok_or("connection.url is missing")?;
+        properties.extend(url.parameters);
+        let find = |name: &str| properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let user = find("user").filter(|user| !user.is_empty()).unwrap_or_else(operating_system_user);
+        if find("user").is_none() && find("username").is_some() {
+            tracing::warn!("connection.username is not a key of this connector: the user is given in connection.user");
+        }
+        Ok(Self {
+            hosts: url.hosts,
+            database: url.database.unwrap_or_else(|| user.clone()),
+            user,
+            password: find("password"),
+            properties,
+        })
+    }
+
+    /// `host:port/database`, for messages.
+    pub fn place(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        format!("{}/{}", hosts.join(","), self.database)
+    }
+
+    /// The value of a driver property.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Opens a session on the first host that answers and has the wanted role.
+    ///
+    /// # Errors
+    /// Retriable while the server is away, a config error if it refuses user, password or database.
+    pub async fn connect(&self) -> Result<Session> {
+        let wanted = self.property("targetServerType").unwrap_or("any").to_ascii_lowercase();
+        let mut last = None;
+        let mut second_choice = None;
+        for (host, port) in &self.hosts {
+            match self.connect_to(host, *port).await {
+                Ok(mut session) => match role_fits(&mut session, &wanted).await {
+                    Ok(Fit::Yes) => return Ok(session),
+                    Ok(Fit::IfNoOther) => second_choice = Some(session),
+                    Ok(Fit::No) => {
+                        last = Some(Error::retriable(format!("{host}:{port} is not a server of type {wanted}")));
+                    }
+                    Err(error) => last = Some(failure::to_error(error, "could not read the server's role")),
+                },
+                Err(error) => last = Some(error),
+            }
+        }
+        second_choice.ok_or_else(|| last.unwrap_or_else(|| Error::config("no host in connection.url")))
+    }
+
+    /// Opens a session, trying `attempts` times while the server is away.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], of the last attempt.
+    pub async fn connect_patiently(&self, attempts: u32, pause: Duration) -> Result<Session> {
+        let mut tried = 1;
+        loop {
+            match self.connect().await {
+                Err(error) if error.kind() == crate::api::ErrorKind::Retriable && tried < attempts => {
+                    tracing::warn!(place = %self.place(), attempt = tried, error = %error, "database is not reachable");
+                    tried += 1;
+                    tokio::time::sleep(pause).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn connect_to(&self, host: &str, port: u16) -> Result<Session> {
+        let options = self.options(host, port)?;
+        let seconds = self.property("connectTimeout").and_then(|text| text.parse().ok()).filter(|s| *s > 0);
+        let limit = Duration::from_secs(seconds.unwrap_or(10));
+        let at = format!("{host}:{port}/{}", self.database);
+        let connected = match tokio::time::timeout(limit, options.connect()).await {
+            Ok(connected) => connected,
+            Err(elapsed) => {
+                return Err(Error::retriable(format!(
+                    "could not connect to database {at}: no answer within {} s; check host, port and firewall",
+                    limit.as_secs()
+                ))
+                .caused_by(elapsed));
+            }
+        };
+        let connection = connected.map_err(|error| self.explain(error, &at))?;
+        let version = connection.server_version_num().unwrap_or(0);
+        let mut session = Session { connection, version };
+        for (name, value) in self.settings() {
+            sqlx::query("SELECT set_config($1, $2, false)")
+                .bind(&name)
+                .bind(&value)
+                .execute(&mut session.connection)
+                .await
+                .map_err(|error| failure::to_error(error, &format!("could not set {name} on {at}")))?;
+        }
+        Ok(session)
+    }
+
+    fn options(&self, host: &str, port: u16) -> Result<PgConnectOptions> {
+        let mut options = PgConnectOptions::new()
+            .host(host)
+            .port(port)
+            .username(&self.user)
+            .database(&self.database)
+            .application_name(self.property("ApplicationName").unwrap_or("Towline"))
+            .ssl_mode(self.ssl_mode()?)
+            .disable_statement_logging();
+        if let Some(password) = &self.password {
+            options = options.password(password);
+        }
+        if let Some(path) = self.property("sslrootcert") {
+            options = options.ssl_root_cert(path);
+        }
+        if let Some(path) = self.property("sslcert") {
+            options = options.ssl_client_cert(path);
+        }
+        if let Some(path) = self.property("sslkey") {
+            options = options.ssl_client_key(path);
+        }
+        Ok(options)
+    }
+
+    fn ssl_mode(&self) -> Result<PgSslMode> {
+        Ok(match self.property("sslmode").map(str::to_ascii_lowercase).as_deref() {
+            Some("disable") => PgSslMode::Disable,
+            // The driver has no "plain first"; encrypting where the server can is never weaker.
+            Some("allow" | "prefer") => PgSslMode::Prefer,
+            Some("require") => PgSslMode::Require,
+            Some("verify-ca") => PgSslMode::VerifyCa,
+            Some("verify-full") => PgSslMode::VerifyFull,
+            Some(other) => {
+                return Err(Error::config(format!(
+                    "sslmode \"{other}\" is unknown: use disable, allow, prefer, require, verify-ca or verify-full"
+                )));
+            }
+            None if self.property("sslfactory").is_some_and(|name| name.ends_with("NonValidatingFactory")) => {
+                PgSslMode::Require
+            }
+            None => match self.property("ssl") {
+                Some("" | "true") => PgSslMode::VerifyFull,
+                Some(other) if other != "false" => {
+                    tracing::warn!(ssl = other, "ssl takes true or false; set sslmode=require to enforce encryption");
+                    PgSslMode::Prefer
+                }
+                _ => PgSslMode::Prefer,
+            },
+        })
+    }
+
+    /// Server settings from `currentSchema` and `options` (`-c name=value`, `--name=value`).
+    fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        if let Some(path) = self.property("currentSchema") {
+            settings.push(("search_path".to_owned(), path.to_owned()));
+        }
+        let mut words = self.property("options").unwrap_or_default().split_whitespace();
+        while let Some(word) = words.next() {
+            let pair = if word == "-c" { words.next() } else { word.strip_prefix("--").or(word.strip_prefix("-c")) };
+            if let Some((name, value)) = pair.and_then(|pair| pair.split_once('=')) {
+                settings.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        settings
+    }
+
+    fn explain(&self, error: sqlx::Error, at: &str) -> Error {
+        let state = failure::state(&error);
+        let said = failure::text(&error);
+        let message = match state.as_deref() {
+            Some("28P01") => format!(
+                "could not connect to database {at}: the password of user \"{}\" is wrong, or the user is unknown; \
+                 check connection.user and connection.password",
+                self.user
+            ),
+            Some(code) if code.starts_with("28") => format!(
+                "could not connect to database {at} as user \"{}\": {said}; check connection.user and the server's \
+                 pg_hba.conf",
+                self.user
+            ),
+            Some("3D000") => {
+                format!(
+                    "could not connect: database \"{}\" does not exist on {at}; check connection.url",
+                    self.database
+                )
+            }
+            Some("42501") => format!(
+                "could not connect to database {at}: user \"{}\" may not (CONNECT privilege): {said}",
+                self.user
+            ),
+            _ if failure::cause(&error) == Cause::Outage => {
+                return Error::retriable(format!("could not connect to database {at}: {said}")).caused_by(error);
+            }
+            _ => format!("could not connect to database {at}: {said}"),
+        };
+        Error::config(message).caused_by(error)
+    }
+}
+
+impl Session {
+    /// Runs statements that answer no rows, in one round trip.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn run(&mut self, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
+        let done = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into()))).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Says goodbye to the server; errors don't matter any more.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.connection.close()).await;
+    }
+}
+
+enum Fit {
+    Yes,
+    IfNoOther,
+    No,
+}
+
+async fn role_fits(session: &mut Session, wanted: &str) -> Result<Fit, sqlx::Error> {
+    if wanted == "any" {
+        return Ok(Fit::Yes);
+    }
+    let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut session.connection).await?;
+    Ok(match (wanted, standby) {
+        ("primary" | "master", true) | ("secondary" | "slave", false) => Fit::No,
+        ("prefersecondary" | "preferslave", false) | ("preferprimary", true) => Fit::IfNoOther,
+        _ => Fit::Yes,
+    })
+}
+
+fn operating_system_user() -> String {
+    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "postgres".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(keys: &[(&str, &str)]) -> ConnectionSettings {
+        ConnectionSettings::from_keys(keys.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn url_parameters_win_and_passwords_stay_hidden() {
+        let made = settings(&[
+            ("connection.url", "jdbc:postgresql://h:1/?user=bob&options=-c%20a.b=c%20--d=e"),
+            ("connection.user", "alice"),
+            ("connection.password", "sesame"),
+            ("connection.sslmode", "require"),
+            ("connection.currentSchema", "s1,s2"),
+        ]);
+        assert_eq!((made.user.as_str(), made.database.as_str()), ("bob", "bob"));
+        assert_eq!(made.place(), "h:1/bob");
+        assert!(matches!(made.ssl_mode().unwrap(), PgSslMode::Require));
+        assert!(!format!("{made:?}").contains("sesame"));
+        let names: Vec<_> = made.settings().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(names, ["search_path=s1,s2", "a.b=c", "d=e"]);
+        let ssl = settings(&[("connection.url", "jdbc:postgresql://h/d?ssl")]);
+        assert!(matches!(ssl.ssl_mode().unwrap(), PgSslMode::VerifyFull));
+        let odd = settings(&[("connection.url", "jdbc:postgresql://h/d?ssl=require")]);
+        assert!(matches!(odd.ssl_mode().unwrap(), PgSslMode::Prefer));
+    }
+}

@@ -1,0 +1,118 @@
+//! What a failure of the database means: an outage that passes, a row that is wrong, or a statement that can't work.
+//! Judged by SQLSTATE. Texts made here never hold the content of a row.
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::api::Error;
+
+/// What a failure means for policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The server is away, overloaded, or asks to repeat the transaction.
+    Outage,
+    /// A value broke a type, a range or a constraint.
+    Data,
+    /// The statement cannot work as things stand (missing table, missing privilege).
+    Statement,
+}
+
+/// What a driver's error means.
+pub fn cause(error: &sqlx::Error) -> Cause {
+    match error {
+        sqlx::Error::Database(database) => database.code().map_or(Cause::Statement, |code| cause_of_state(&code)),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            Cause::Outage
+        }
+        _ => Cause::Statement,
+    }
+}
+
+/// What an SQLSTATE means.
+pub fn cause_of_state(state: &str) -> Cause {
+    match state.get(..2).unwrap_or_default() {
+        "08" | "53" | "58" => Cause::Outage,
+        "22" | "23" | "44" => Cause::Data,
+        _ => match state {
+            // Serialization, deadlock, lock not available, shut down or starting, read-only after a fail-over.
+            "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "57014" | "25006" => {
+                Cause::Outage
+            }
+            // Type mismatch, two rows of one key in a statement, raised by a trigger.
+            "42804" | "42846" | "21000" | "P0001" => Cause::Data,
+            _ => Cause::Statement,
+        },
+    }
+}
+
+/// The SQLSTATE, if the server answered.
+pub fn state(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|database| database.code()).map(|code| code.into_owned())
+}
+
+/// Whether the error has this SQLSTATE.
+pub fn is(error: &sqlx::Error, state: &str) -> bool {
+    error.as_database_error().and_then(|database| database.code()).is_some_and(|code| code == state)
+}
+
+/// What the server said, without anything that could be the content of a row.
+pub fn text(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else {
+        return error.to_string();
+    };
+    let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() else {
+        return database.to_string();
+    };
+    let code = postgres.code();
+    let said = match code {
+        "22P02" | "22P03" => "a value is not valid for the column's type",
+        "22003" => "a number is out of the range of the column's type",
+        "22007" | "22008" => "a date or time is not valid or out of range",
+        "22021" => "a text holds a character that PostgreSQL cannot store (NUL)",
+        "22001" => postgres.message(),
+        state if state.starts_with("22") => "a value cannot be stored in the column",
+        _ => postgres.message(),
+    };
+    match (postgres.column(), postgres.constraint()) {
+        (Some(column), _) if !said.contains(column) => format!("{said} (column {column}, SQLSTATE {code})"),
+        (_, Some(constraint)) if !said.contains(constraint) => {
+            format!("{said} (constraint {constraint}, SQLSTATE {code})")
+        }
+        _ => format!("{said} (SQLSTATE {code})"),
+    }
+}
+
+/// The name of the violated constraint.
+pub fn constraint(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error()?.constraint()
+}
+
+/// An error of the contract: retriable in an outage, fatal otherwise. `attempt` says what was tried and where.
+pub fn to_error(error: sqlx::Error, attempt: &str) -> Error {
+    let message = format!("{attempt}: {}", text(&error));
+    match cause(&error) {
+        Cause::Outage => Error::retriable(message),
+        // The source of a data error could show a row.
+        Cause::Data => return Error::data(message),
+        Cause::Statement => Error::fatal(message),
+    }
+    .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judges_by_sqlstate() {
+        for state in ["08006", "53300", "57P01", "40001", "40P01"] {
+            assert_eq!(cause_of_state(state), Cause::Outage, "{state}");
+        }
+        for state in ["22003", "23505", "42804"] {
+            assert_eq!(cause_of_state(state), Cause::Data, "{state}");
+        }
+        for state in ["42P01", "42501", ""] {
+            assert_eq!(cause_of_state(state), Cause::Statement, "{state}");
+        }
+        assert_eq!(cause(&sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into())), Cause::Outage);
+    }
+}

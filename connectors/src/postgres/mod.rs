@@ -1,0 +1,17 @@
+//! All that touches PostgreSQL: JDBC URLs, connections and their failures, the catalog, type mapping, the binary COPY
+//! codec, SQL text and DDL. The only folder that names a SQL driver; it knows nothing of connectors, tasks or modes.
+
+pub mod catalog;
+pub mod connection;
+pub mod copy_decode;
+pub mod copy_encode;
+pub mod ddl;
+pub mod failure;
+pub mod field_decoder;
+pub mod field_encoder;
+pub mod numeric;
+pub mod quote;
+pub mod render;
+pub mod temporal;
+pub mod type_map;
+pub mod url;

@@ -1,0 +1,148 @@
+//! Drives the JDBC connectors as the worker does: configs, tasks, offsets, records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use towline_connectors::api::{
+    Health, OffsetReader, Origin, Position, Props, Rejected, Result, SinkConnector, SinkContext, SinkRecord, SinkTask,
+    SourceConnector, SourceContext, SourceRecord, SourceTask,
+};
+use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
+
+use crate::postgres_server::Database;
+
+/// How long a condition may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A config for a database.
+pub(crate) fn props(database: &Database, entries: &[(&str, &str)]) -> Props {
+    let mut props: Props = [
+        ("connection.url", database.jdbc_url().as_str()),
+        ("connection.user", "postgres"),
+        ("connection.password", "sesame"),
+        ("connection.attempts", "1"),
+        ("poll.interval.ms", "10"),
+        ("retry.backoff.ms", "10"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    props.extend(entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    props
+}
+
+/// Stored offsets in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Offsets(pub(crate) Vec<(Position, Position)>);
+
+#[async_trait]
+impl OffsetReader for Offsets {
+    async fn offsets(&self, partitions: &[Position]) -> Result<Vec<Option<Position>>> {
+        Ok(partitions
+            .iter()
+            .map(|wanted| {
+                self.0.iter().rev().find(|(partition, _)| partition == wanted).map(|(_, offset)| offset.clone())
+            })
+            .collect())
+    }
+}
+
+/// A running source with one task.
+pub(crate) struct Source {
+    pub(crate) task: Box<dyn SourceTask>,
+    pub(crate) health: Health,
+    /// The last offset that came with a record.
+    pub(crate) stored: Vec<(Position, Position)>,
+}
+
+impl Source {
+    pub(crate) async fn open(props: &Props, stored: Vec<(Position, Position)>) -> Result<Self> {
+        let health = Health::default();
+        let mut plans = JdbcSourceConnector.plan(props, 1, &health).await?;
+        assert_eq!(plans.len(), 1, "{:?}", health.message());
+        let context = SourceContext {
+            connector: "source".into(),
+            task: 0,
+            offsets: Arc::new(Offsets(stored.clone())),
+            stop: CancellationToken::new(),
+            health: health.clone(),
+        };
+        let task = JdbcSourceConnector.open(&plans.remove(0), context).await?;
+        Ok(Self { task, health, stored })
+    }
+
+    /// Polls until this many records came.
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<SourceRecord> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut records = Vec::new();
+        while records.len() < count {
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} records came; {:?}",
+                records.len(),
+                self.health.message()
+            );
+            records.extend(self.task.poll().await.unwrap());
+        }
+        for record in &records {
+            if let Some(offset) = &record.offset {
+                self.stored.push(((*record.partition).clone(), offset.clone()));
+            }
+        }
+        records
+    }
+}
+
+/// A running sink task.
+pub(crate) struct Sink {
+    pub(crate) task: Box<dyn SinkTask>,
+    pub(crate) health: Health,
+    next: i64,
+}
+
+impl Sink {
+    pub(crate) async fn open(props: &Props) -> Result<Self> {
+        let health = Health::default();
+        let context = SinkContext {
+            connector: "sink".into(),
+            task: 0,
+            // As each connector has a group of its own.
+            group: format!("connect-{}", props.get("table.name.format").map_or("sink", String::as_str)).into(),
+            stop: CancellationToken::new(),
+            health: health.clone(),
+        };
+        Ok(Self { task: JdbcSinkConnector.open(props, context).await?, health, next: 0 })
+    }
+
+    /// Writes records at the next offsets of partition 0.
+    pub(crate) async fn put(&mut self, records: &[SourceRecord]) -> Result<Vec<Rejected>> {
+        let consumed = consumed(records, self.next);
+        let rejected = self.task.put(&consumed).await?;
+        self.next += i64::try_from(records.len()).unwrap();
+        Ok(rejected)
+    }
+}
+
+/// Records as a consumer would get them, from an offset on.
+pub(crate) fn consumed(records: &[SourceRecord], from: i64) -> Vec<SinkRecord> {
+    records
+        .iter()
+        .zip(from..)
+        .map(|(record, offset)| SinkRecord {
+            record: record.record.clone(),
+            origin: Origin { topic: Arc::clone(&record.record.topic), partition: 0, offset },
+        })
+        .collect()
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} did not happen in time");
+        tokio::task::yield_now().await;
+    }
+}

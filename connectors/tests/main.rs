@@ -1,0 +1,9 @@
+//! Tests of the connectors against a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod jdbc_harness;
+mod jdbc_round_trip;
+mod jdbc_sink;
+mod jdbc_source;
+mod postgres_server;

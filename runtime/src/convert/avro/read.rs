@@ -1,0 +1,195 @@
+//! Reads Avro binary into values by the plan of the writer's schema. Text and bytes share the record's buffer.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use towline_connectors::data::Value;
+
+/// Why bytes are no value of their schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AvroError {
+    #[error("the value ends too early")]
+    Truncated,
+    #[error("a number is longer than ten bytes")]
+    LongNumber,
+    #[error("a length or count of {0} is not possible here")]
+    BadLength(i64),
+    #[error("{0} is no branch of the union or symbol of the enum")]
+    BadIndex(i64),
+    #[error("text is not UTF-8")]
+    NotUtf8,
+}
+
+type Result<T> = std::result::Result<T, AvroError>;
+
+/// How values of one Avro type are read.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) op: Op,
+}
+
+#[derive(Debug)]
+pub(super) enum Op {
+    Boolean,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Float32,
+    Float64,
+    String,
+    Bytes,
+    Fixed(usize),
+    Enum(Vec<ByteString>),
+    Array(Box<Reader>),
+    Map(Box<Reader>),
+    /// An array of records of key and value.
+    Pairs(Box<(Reader, Reader)>),
+    Record(Vec<Reader>),
+    /// A union of null, at this branch, and one other.
+    Nullable {
+        null: usize,
+        inner: Box<Reader>,
+    },
+    Singleton(Box<Reader>),
+    /// Any other union: a struct with one field for each branch but null.
+    Union(Vec<Option<Reader>>),
+}
+
+/// A place in a record's bytes.
+#[derive(Debug)]
+pub(super) struct Input<'a> {
+    source: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(source: &'a Bytes, at: usize) -> Self {
+        Self { source, at }
+    }
+
+    #[inline]
+    fn long(&mut self) -> Result<i64> {
+        let mut number = 0u64;
+        for shift in 0..10 {
+            let byte = *self.source.get(self.at).ok_or(AvroError::Truncated)?;
+            self.at += 1;
+            number |= u64::from(byte & 0x7f) << (shift * 7);
+            if byte & 0x80 == 0 {
+                return Ok((number >> 1) as i64 ^ -((number & 1) as i64));
+            }
+        }
+        Err(AvroError::LongNumber)
+    }
+
+    #[inline]
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.source.get(self.at..).and_then(|rest| rest.first_chunk::<N>()).ok_or(AvroError::Truncated)?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    #[inline]
+    fn slice(&mut self, length: usize) -> Result<Bytes> {
+        if self.source.len() - self.at < length {
+            return Err(AvroError::Truncated);
+        }
+        let bytes = self.source.slice(self.at..self.at + length);
+        self.at += length;
+        Ok(bytes)
+    }
+
+    #[inline]
+    fn bytes(&mut self) -> Result<Bytes> {
+        let length = self.long()?;
+        self.slice(usize::try_from(length).map_err(|_| AvroError::BadLength(length))?)
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<ByteString> {
+        ByteString::try_from(self.bytes()?).map_err(|_| AvroError::NotUtf8)
+    }
+
+    fn index(&mut self, limit: usize) -> Result<usize> {
+        let index = self.long()?;
+        usize::try_from(index).ok().filter(|i| *i < limit).ok_or(AvroError::BadIndex(index))
+    }
+
+    /// Reads the blocks of an array or map. Items may take no bytes at all, so their number is limited.
+    fn blocks<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let limit = self.source.len() + 65_536;
+        let mut items = Vec::new();
+        loop {
+            let mut count = self.long()?;
+            if count == 0 {
+                return Ok(items);
+            }
+            if count < 0 {
+                self.long()?;
+                count = count.checked_neg().ok_or(AvroError::BadLength(count))?;
+            }
+            let more = usize::try_from(count).ok().filter(|more| items.len().saturating_add(*more) <= limit);
+            let more = more.ok_or(AvroError::BadLength(count))?;
+            items.reserve(more.min(1_024));
+            for _ in 0..more {
+                items.push(read(self)?);
+            }
+        }
+    }
+}
+
+impl Reader {
+    /// Reads the value at a place.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub(super) fn read(&self, input: &mut Input<'_>) -> Result<Value> {
+        Ok(match &self.op {
+            Op::Record(fields) => {
+                let mut values = Vec::with_capacity(fields.len());
+                for field in fields {
+                    values.push(field.read(input)?);
+                }
+                Value::Struct(values)
+            }
+            Op::Nullable { null, inner } => match input.index(2)? {
+                branch if branch == *null => Value::Null,
+                _ => inner.read(input)?,
+            },
+            Op::Int32 => Value::Int32(input.long()? as i32),
+            Op::Int64 => Value::Int64(input.long()?),
+            Op::String => Value::String(input.text()?),
+            Op::Float64 => Value::Float64(f64::from_le_bytes(input.take()?)),
+            Op::Boolean => Value::Boolean(input.take::<1>()? != [0]),
+            Op::Bytes => Value::Bytes(input.bytes()?),
+            Op::Int8 => Value::Int8(input.long()? as i8),
+            Op::Int16 => Value::Int16(input.long()? as i16),
+            Op::Float32 => Value::Float32(f32::from_le_bytes(input.take()?)),
+            Op::Fixed(size) => Value::Bytes(input.slice(*size)?),
+            Op::Enum(symbols) => Value::String(symbols[input.index(symbols.len())?].clone()),
+            Op::Array(items) => Value::Array(input.blocks(|input| items.read(input))?),
+            Op::Map(values) => {
+                Value::Map(input.blocks(|input| Ok((Value::String(input.text()?), values.read(input)?)))?)
+            }
+            Op::Pairs(pair) => Value::Map(input.blocks(|input| Ok((pair.0.read(input)?, pair.1.read(input)?)))?),
+            Op::Singleton(inner) => {
+                input.index(1)?;
+                inner.read(input)?
+            }
+            Op::Union(branches) => {
+                let chosen = input.index(branches.len())?;
+                if branches[chosen].is_none() {
+                    return Ok(Value::Null);
+                }
+                let mut values = Vec::with_capacity(branches.len());
+                for (index, branch) in branches.iter().enumerate() {
+                    match branch {
+                        Some(branch) if index == chosen => values.push(branch.read(input)?),
+                        Some(_) => values.push(Value::Null),
+                        None => {}
+                    }
+                }
+                Value::Struct(values)
+            }
+        })
+    }
+}

@@ -1,0 +1,225 @@
+//! From flags, files and environment to a running node, until a signal ends it. A flag beats the environment, the
+//! environment a file, a file the default.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use tokio::signal::unix::{SignalKind, signal};
+use towline_broker::BrokerConfig;
+use towline_connectors::api::{Error, Result};
+
+use crate::cli::{Role, ServeArgs};
+use crate::config::{from_environment, parse_properties};
+use crate::node::{Node, NodeConfig};
+use crate::{connector_files, telemetry};
+
+type Settings = BTreeMap<String, String>;
+
+/// Where `towline up` listens if neither a flag nor the environment says otherwise.
+const KAFKA: &str = "127.0.0.1:9092";
+
+/// Bare names that Debezium's image uses for worker settings.
+const DEBEZIUM: &[(&str, &str)] = &[
+    ("BOOTSTRAP_SERVERS", "bootstrap.servers"),
+    ("GROUP_ID", "group.id"),
+    ("CONFIG_STORAGE_TOPIC", "config.storage.topic"),
+    ("OFFSET_STORAGE_TOPIC", "offset.storage.topic"),
+    ("STATUS_STORAGE_TOPIC", "status.storage.topic"),
+    ("KEY_CONVERTER", "key.converter"),
+    ("VALUE_CONVERTER", "value.converter"),
+    ("REST_PORT", "rest.port"),
+    ("ADVERTISED_HOST_NAME", "rest.advertised.host.name"),
+    ("OFFSET_FLUSH_INTERVAL_MS", "offset.flush.interval.ms"),
+];
+
+/// Starts what the arguments ask for and runs it until SIGINT or SIGTERM.
+pub fn launch(args: &ServeArgs) -> ExitCode {
+    telemetry::start(telemetry::LogFormat::from_environment());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the async runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(args));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("towline cannot start: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and what is behind it, each said once.
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let part = next.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+async fn run(args: &ServeArgs) -> Result<()> {
+    let began = Instant::now();
+    let config = node_config(args, &std::env::vars().collect())?;
+    let (mut interrupt, mut terminate) = signals()?;
+    let node = tokio::select! {
+        node = Node::start(config) => node?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    announce(&node, began);
+    if let Some(herder) = node.herder() {
+        connector_files::apply(herder, args.connectors.as_deref(), &args.connector_files).await?;
+    }
+    let code = tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    };
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::select! {
+        () = node.shutdown() => Ok(()),
+        _ = interrupt.recv() => std::process::exit(code),
+        _ = terminate.recv() => std::process::exit(code),
+    }
+}
+
+fn signals() -> Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+    let of = |kind| signal(kind).map_err(|e| Error::fatal("cannot listen for signals").caused_by(e));
+    Ok((of(SignalKind::interrupt())?, of(SignalKind::terminate())?))
+}
+
+fn announce(node: &Node, began: Instant) {
+    let took = began.elapsed();
+    tracing::info!(?took, "started");
+    let parts = [
+        ("Kafka          ", "", node.kafka()),
+        ("Schema registry", "http://", node.registry()),
+        ("Kafka Connect  ", "http://", node.connect()),
+        ("Status page    ", "http://", node.ui()),
+    ];
+    for (name, scheme, address) in parts {
+        if let Some(address) = address {
+            println!("{name}  {scheme}{address}");
+        }
+    }
+}
+
+/// What flags, files and environment together ask for.
+fn node_config(args: &ServeArgs, environment: &Settings) -> Result<NodeConfig> {
+    let variables = |prefix: &str| from_environment(prefix, environment.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let file = args.config.as_deref().map(read_properties).transpose()?.unwrap_or_default();
+    let (with_broker, with_registry, with_connect) = match args.role {
+        Role::Up => (true, true, true),
+        Role::Broker => (true, false, false),
+        Role::Registry => (false, true, false),
+        Role::Connect => (false, false, true),
+    };
+    let mut config = NodeConfig::default();
+    if with_broker {
+        let mut settings = if args.role == Role::Broker { file.clone() } else { Settings::new() };
+        settings.extend(variables("KAFKA_"));
+        settings.extend(variables("KAFKA_CFG_"));
+        settings.extend(environment.get("CLUSTER_ID").map(|id| ("cluster.id".to_owned(), id.clone())));
+        config.broker = Some(broker_config(args, settings)?);
+    }
+    if with_registry {
+        let mut settings = if args.role == Role::Registry { file.clone() } else { Settings::new() };
+        settings.extend(variables("SCHEMA_REGISTRY_"));
+        let default = if args.role == Role::Up { "127.0.0.1:8081" } else { "0.0.0.0:8081" };
+        config.registry = Some(listener(args.registry.as_deref(), settings.get("listeners"), default));
+        if args.role == Role::Registry {
+            let named = settings.get("kafkastore.bootstrap.servers").or(settings.get("kafkastore.connection.url"));
+            config.bootstrap_servers = args.bootstrap_servers.clone().or(named.map(|list| without_schemes(list)));
+        }
+        config.registry_settings = settings;
+    }
+    if with_connect {
+        let mut settings = if args.role == Role::Connect { file } else { Settings::new() };
+        let bare = |(name, key): &(&str, &str)| Some(((*key).to_owned(), environment.get(*name)?.clone()));
+        if args.role == Role::Connect {
+            settings.extend(DEBEZIUM.iter().filter_map(bare));
+        }
+        settings.extend(variables("CONNECT_"));
+        let port = settings.get("rest.port").map(|port| format!("http://:{port}"));
+        let default = if args.role == Role::Up { "127.0.0.1:8083" } else { "0.0.0.0:8083" };
+        config.connect = Some(listener(args.connect.as_deref(), settings.get("listeners").or(port.as_ref()), default));
+        if args.role == Role::Connect {
+            config.bootstrap_servers = args.bootstrap_servers.clone().or(settings.get("bootstrap.servers").cloned());
+            config.bootstrap_servers.get_or_insert_with(|| "localhost:9092".to_owned());
+        } else {
+            // In one process the worker and the registry use the broker beside them, whatever a shared environment
+            // block says.
+            settings.remove("bootstrap.servers");
+        }
+        config.worker = settings;
+    }
+    if args.role == Role::Up {
+        config.ui = args.ui.clone();
+    }
+    Ok(config)
+}
+
+fn broker_config(args: &ServeArgs, mut settings: Settings) -> Result<BrokerConfig> {
+    if let Some(folder) = &args.data_dir {
+        let folder = if args.role == Role::Up { folder.join("kafka") } else { folder.clone() };
+        settings.insert("log.dirs".to_owned(), folder.display().to_string());
+    } else if !settings.contains_key("log.dirs") && !settings.contains_key("log.dir") {
+        settings.insert("log.dirs".to_owned(), "./towline-data/kafka".to_owned());
+    }
+    let flag = args.kafka.as_deref().filter(|address| *address != KAFKA || !listens(&settings));
+    if let Some(address) = flag {
+        settings.insert("listeners".to_owned(), format!("PLAINTEXT://{address}"));
+    } else if !listens(&settings) {
+        settings.insert("listeners".to_owned(), format!("PLAINTEXT://{KAFKA}"));
+    }
+    settings.extend(args.overrides.iter().cloned());
+    if args.role == Role::Broker {
+        settings.entry("towline.clamp.replication.factor".to_owned()).or_insert_with(|| "false".to_owned());
+    }
+    let read = BrokerConfig::from_properties(&settings);
+    let (broker, warnings) = read.map_err(|e| Error::config("the broker's settings cannot be used").caused_by(e))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(broker)
+}
+
+fn listens(settings: &Settings) -> bool {
+    settings.contains_key("listeners") || settings.contains_key("advertised.listeners")
+}
+
+/// The address of an HTTP server: the flag unless it only says the default, else the setting, else the default.
+fn listener(flag: Option<&str>, setting: Option<&String>, default: &str) -> String {
+    let setting = setting.map(|list| {
+        let first = list.split(',').next().unwrap_or_default().trim();
+        let address = first.split_once("://").map_or(first, |(_, address)| address).trim_end_matches('/');
+        if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() }
+    });
+    match flag.filter(|flag| *flag != default) {
+        Some(flag) => flag.to_owned(),
+        None => setting.unwrap_or_else(|| default.to_owned()),
+    }
+}
+
+/// `PLAINTEXT://broker:29092` as `broker:29092`.
+fn without_schemes(list: &str) -> String {
+    let bare = |one: &str| one.trim().split_once("://").map_or(one.trim(), |(_, address)| address).to_owned();
+    list.split(',').map(bare).collect::<Vec<_>>().join(",")
+}
+
+fn read_properties(file: &Path) -> Result<Settings> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Error::config(format!("cannot read the settings in {}", file.display())).caused_by(error))?;
+    Ok(parse_properties(&text))
+}

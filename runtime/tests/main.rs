@@ -1,0 +1,12 @@
+//! The product from outside: a real `towline` process, real PostgreSQL servers, the REST API and Kafka clients.
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+mod architecture;
+mod avro_pipeline;
+mod bad_input;
+mod crash;
+mod rest_api;
+mod tutorial;
+mod types;
