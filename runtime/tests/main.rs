@@ -6,6 +6,7 @@ mod harness;
 mod architecture;
 mod avro_pipeline;
 mod bad_input;
+mod cli_tools;
 mod crash;
 mod rest_api;
 mod tutorial;

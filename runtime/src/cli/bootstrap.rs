@@ -24,11 +24,8 @@ pub(super) struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// The servers; notes old flags on stderr.
+    /// The servers.
     pub(super) fn servers(&self) -> Outcome<&str> {
-        if self.broker_list.is_some() {
-            eprintln!("--broker-list is deprecated; use --bootstrap-server");
-        }
         self.bootstrap_server.as_deref().or(self.broker_list.as_deref()).ok_or_else(|| {
             Failure::new(
                 "Missing required argument \"[bootstrap-server]\": add --bootstrap-server HOST:PORT, such as \
@@ -42,8 +39,11 @@ impl Bootstrap {
         self.command_config.as_deref().map_or_else(|| Ok(BTreeMap::new()), read_properties)
     }
 
-    /// An admin client.
+    /// An admin client; every tool opens one, once. Notes old flags on stderr.
     pub(super) async fn admin(&self) -> Outcome<Admin> {
+        if self.broker_list.is_some() {
+            eprintln!("--broker-list is deprecated; use --bootstrap-server");
+        }
         Ok(Admin::connect(self.servers()?, &self.settings()?).await?)
     }
 }

@@ -294,6 +294,7 @@ impl Source {
 fn join_group(args: &ConsumerArgs, cluster: &Cluster) -> Outcome<Member> {
     let mut settings = ClientSettings::new();
     let mut set = |key: &str, value: &str| settings.insert(key.to_owned(), value.to_owned());
+    set("client.id", "console-consumer");
     set("auto.offset.reset", if args.from_beginning { "earliest" } else { "latest" });
     set("isolation.level", isolation(args));
     set("allow.auto.create.topics", "true");

@@ -150,6 +150,7 @@ fn settings(args: &ProducerArgs) -> Outcome<ClientSettings> {
             settings.insert(key.to_owned(), value);
         }
     };
+    set("client.id", Some("console-producer".to_owned()));
     set("acks", Some(acks.to_owned()));
     set("delivery.timeout.ms", Some("120000".to_owned()));
     set("compression.type", args.compression_codec.clone());

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::super::failure::Outcome;
+use super::super::failure::{Failure, Outcome};
 use super::canonical::{Compared, row_text};
 use super::side::{Side, side_failed};
 
@@ -72,12 +72,13 @@ fn scan_sql(relation: &str, compared: &[Compared], key: &[Compared], target: boo
     let order: Vec<String> = key
         .iter()
         .map(|column| match column.is_integer() {
-            true => format!("{} NULLS FIRST", column.quoted(target)),
+            // Named with its table: the bare name would mean the text of the same name in the output.
+            true => format!("t.{} NULLS FIRST", column.quoted(target)),
             false => format!("{} COLLATE \"C\" NULLS FIRST", column.text(target, truncated)),
         })
         .collect();
     format!(
-        "SELECT hashtextextended({} COLLATE \"C\", 0), {} FROM {relation} ORDER BY {}",
+        "SELECT hashtextextended({} COLLATE \"C\", 0), {} FROM {relation} AS t ORDER BY {}",
         row_text(compared, target, truncated),
         texts.join(", "),
         order.join(", ")
@@ -104,7 +105,8 @@ async fn merge(
     limit: usize,
 ) -> Outcome<Vec<Difference>> {
     let mut found = Vec::new();
-    let (mut a, mut b) = (here.try_next().await?, there.try_next().await?);
+    let (mut a, mut b) =
+        (next(&mut here, None, sorts_as_number).await?, next(&mut there, None, sorts_as_number).await?);
     while found.len() < limit {
         let order = match (&a, &b) {
             (None, None) => break,
@@ -112,23 +114,37 @@ async fn merge(
             (None, Some(_)) => Ordering::Greater,
             (Some((a, _)), Some((b, _))) => order_of(a, b, sorts_as_number),
         };
-        if order.is_lt() {
-            found.extend(a.take().map(|(key, _)| Difference::OnlySource(key)));
-        } else if order.is_gt() {
-            found.extend(b.take().map(|(key, _)| Difference::OnlyTarget(key)));
-        } else if let (Some((key, source)), Some((_, target))) = (a.take(), b.take())
-            && source != target
-        {
-            found.push(Difference::Changed(key, Vec::new()));
+        match (order, &a, &b) {
+            (Ordering::Less, Some((key, _)), _) => found.push(Difference::OnlySource(key.clone())),
+            (Ordering::Greater, _, Some((key, _))) => found.push(Difference::OnlyTarget(key.clone())),
+            (Ordering::Equal, Some((key, source)), Some((_, target))) if source != target => {
+                found.push(Difference::Changed(key.clone(), Vec::new()));
+            }
+            _ => {}
         }
         if order.is_le() {
-            a = here.try_next().await?;
+            a = next(&mut here, a, sorts_as_number).await?;
         }
         if order.is_ge() {
-            b = there.try_next().await?;
+            b = next(&mut there, b, sorts_as_number).await?;
         }
     }
     Ok(found)
+}
+
+/// The next row. A stream that is not in the order that is merged by would give wrong answers, so it is refused.
+async fn next(
+    rows: &mut (impl Stream<Item = Outcome<Hashed>> + Unpin),
+    last: Option<Hashed>,
+    sorts_as_number: &[bool],
+) -> Outcome<Option<Hashed>> {
+    let row = rows.try_next().await?;
+    if let (Some((last, _)), Some((key, _))) = (&last, &row)
+        && order_of(last, key, sorts_as_number).is_gt()
+    {
+        return Err(Failure::new(format!("the database sorts {key:?} behind {last:?}; name other columns with --key")));
+    }
+    Ok(row)
 }
 
 /// The order that the databases sort keys in: nulls first, whole numbers as such, all else by bytes.
@@ -199,6 +215,12 @@ mod tests {
                 Difference::OnlyTarget(key("11"))
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn rows_out_of_order_are_refused() {
+        let failure = merge(rows(&[("1", 1), ("10", 1), ("2", 1)]), rows(&[]), &[true], 9).await.unwrap_err();
+        assert!(failure.message().contains("sorts"), "{failure:?}");
     }
 
     #[tokio::test]
