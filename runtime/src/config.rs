@@ -98,7 +98,10 @@ impl WorkerConfig {
     /// Settings for every Kafka client of the worker: the cluster, and its security.
     pub fn common_client(&self) -> BTreeMap<String, String> {
         let shared = |key: &str| {
-            key == "bootstrap.servers" || key == "security.protocol" || key.starts_with("sasl.") || key.starts_with("ssl.")
+            key == "bootstrap.servers"
+                || key == "security.protocol"
+                || key.starts_with("sasl.")
+                || key.starts_with("ssl.")
         };
         self.values.iter().filter(|(key, _)| shared(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
     }
@@ -121,10 +124,7 @@ impl WorkerConfig {
 
 /// Turns variables such as `CONNECT_GROUP_ID` into keys such as `group.id`: `_` is a dot, `__` an underscore, `___` a
 /// dash, as in Confluent's images.
-pub fn from_environment(
-    prefix: &str,
-    variables: impl Iterator<Item = (String, String)>,
-) -> BTreeMap<String, String> {
+pub fn from_environment(prefix: &str, variables: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
     variables
         .filter_map(|(name, value)| {
             let rest = name.strip_prefix(prefix)?;

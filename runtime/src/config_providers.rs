@@ -47,9 +47,9 @@ fn look_up(provider: &str, place: &str, worker: &WorkerConfig) -> Result<Option<
     };
     let (path, key) = place.split_once(':').unwrap_or(("", place));
     match kind {
-        "env" if !path.is_empty() => Err(Error::config(format!(
-            "Path is not supported for EnvVarConfigProvider, invalid value '{path}'"
-        ))),
+        "env" if !path.is_empty() => {
+            Err(Error::config(format!("Path is not supported for EnvVarConfigProvider, invalid value '{path}'")))
+        }
         "env" => {
             let pattern = param("allowlist.pattern");
             let allowed = pattern.is_empty()
@@ -57,8 +57,9 @@ fn look_up(provider: &str, place: &str, worker: &WorkerConfig) -> Result<Option<
             Ok(std::env::var(key).ok().filter(|_| allowed))
         }
         "file" if allowed(path, &param("allowed.paths")) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Error::config(format!("Could not read properties from file {path}")).caused_by(error))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Error::config(format!("Could not read properties from file {path}")).caused_by(error)
+            })?;
             Ok(parse_properties(&text).remove(key))
         }
         "dir" | "directory" if allowed(path, &param("allowed.paths")) && !key.contains('/') => {

@@ -63,7 +63,9 @@ fn parse(file: &Path, text: &str) -> std::result::Result<(String, Config), Strin
         .map(|(key, value)| match value {
             Value::String(text) => Ok((key.clone(), Some(text.clone()))),
             Value::Null => Ok((key.clone(), None)),
-            Value::Array(_) | Value::Object(_) => Err(format!("the value of {key} is neither text, number nor boolean")),
+            Value::Array(_) | Value::Object(_) => {
+                Err(format!("the value of {key} is neither text, number nor boolean"))
+            }
             other => Ok((key.clone(), Some(other.to_string()))),
         })
         .collect::<std::result::Result<_, _>>()?;

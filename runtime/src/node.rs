@@ -91,7 +91,8 @@ impl Node {
             logs: Stage::default(),
         };
         if let Some(broker) = config.broker.clone() {
-            let broker = Broker::start(broker).await.map_err(|e| Error::fatal("the broker cannot start").caused_by(e))?;
+            let broker =
+                Broker::start(broker).await.map_err(|e| Error::fatal("the broker cannot start").caused_by(e))?;
             node.kafka = broker.local_addrs().first().copied();
             node.broker = Some(broker);
         }

@@ -51,7 +51,8 @@ async fn avro_values_have_registered_schemas_that_evolve() {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&target_db).await.unwrap_or_default()
     };
     let expected = vec!["1|Ada|1815-12-10|1.50".to_owned(), "2|김|-99999.99".to_owned()];
-    eventually("both rows in the target", || async { (rows("id, name, born, score").await == expected).then_some(()) }).await;
+    eventually("both rows in the target", || async { (rows("id, name, born, score").await == expected).then_some(()) })
+        .await;
 
     let (status, version) = towline.registry(Method::GET, "/subjects/avro-people-value/versions/1", None).await;
     assert_eq!(status, StatusCode::OK);
@@ -76,7 +77,10 @@ async fn avro_values_have_registered_schemas_that_evolve() {
         .execute(&source_db)
         .await
         .unwrap();
-    eventually("the new column in the target", || async { (rows("id, name, note").await.last()? == "3|Grace|new").then_some(()) }).await;
+    eventually("the new column in the target", || async {
+        (rows("id, name, note").await.last()? == "3|Grace|new").then_some(())
+    })
+    .await;
     let (_, versions) = towline.registry(Method::GET, "/subjects/avro-people-value/versions", None).await;
     assert_eq!(versions, json!([1, 2]));
 }
@@ -85,7 +89,10 @@ async fn avro_values_have_registered_schemas_that_evolve() {
 async fn a_schema_that_the_registry_refuses_fails_the_task_with_the_reason() {
     let source = Postgres::start().await;
     let source_db = source.database("source").await;
-    sqlx::raw_sql("create table t (id serial primary key, a int); insert into t (a) values (1)").execute(&source_db).await.unwrap();
+    sqlx::raw_sql("create table t (id serial primary key, a int); insert into t (a) values (1)")
+        .execute(&source_db)
+        .await
+        .unwrap();
     let towline = Towline::start().await;
     let schema = json!({"type": "record", "name": "t", "fields": [{"name": "id", "type": "string"}]});
     let body = json!({ "schema": schema.to_string() });
@@ -104,6 +111,9 @@ async fn a_schema_that_the_registry_refuses_fails_the_task_with_the_reason() {
         .await;
     let failed = towline.task_in_state("src", "FAILED").await;
     let trace = failed["trace"].as_str().unwrap();
-    assert!(trace.starts_with("org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler"), "{trace}");
+    assert!(
+        trace.starts_with("org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler"),
+        "{trace}"
+    );
     assert!(trace.contains("incompatible with an earlier schema"), "{trace}");
 }

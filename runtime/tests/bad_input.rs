@@ -21,7 +21,10 @@ async fn bad_requests_are_answered_in_connects_words() {
     assert_eq!((status, body["error_code"].as_i64()), (StatusCode::INTERNAL_SERVER_ERROR, Some(500)));
     let (status, body) = post(r#"{"name":"x","config":{"connector.class":"no.such.Class"}}"#).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(message(&body).starts_with("Failed to find any class that implements Connector and which name matches no.such.Class"));
+    assert!(
+        message(&body)
+            .starts_with("Failed to find any class that implements Connector and which name matches no.such.Class")
+    );
     let (status, body) = post(r#"{"name":"x","config":{"topics":"t"}}"#).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(message(&body).contains("contains no connector type"), "{body}");
@@ -30,7 +33,8 @@ async fn bad_requests_are_answered_in_connects_words() {
     assert!(message(&body).starts_with("Connector configuration is invalid and contains the following"), "{body}");
     assert!(message(&body).contains("connection.url"), "{body}");
     assert!(message(&body).ends_with("You can also find the above list of errors at the endpoint `/connector-plugins/{connectorType}/config/validate`"));
-    let (status, body) = post(r#"{"name":"x","config":{"connector.class":"JdbcSinkConnector","topics":"t","a":{"b":1}}}"#).await;
+    let (status, body) =
+        post(r#"{"name":"x","config":{"connector.class":"JdbcSinkConnector","topics":"t","a":{"b":1}}}"#).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(message(&body).contains("Cannot deserialize value"), "{body}");
     let (status, body) = post(r#"{"name":"x","config":{"connector.class":"JdbcSourceConnector","name":"y"}}"#).await;
@@ -55,7 +59,8 @@ async fn wrong_urls_and_passwords_are_told_before_a_connector_is_made() {
             "connection.password": password, "mode": "bulk", "topic.prefix": "x-", "table.whitelist": "t",
             "connection.attempts": 1, "connection.backoff.ms": 10
         });
-        let (status, body) = towline.rest(Method::POST, "/connectors", Some(&json!({"name": "bad", "config": config}))).await;
+        let (status, body) =
+            towline.rest(Method::POST, "/connectors", Some(&json!({"name": "bad", "config": config}))).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
         assert!(!message(&body).contains("wrong-secret"), "{body}");
         message(&body)
@@ -94,7 +99,10 @@ fn envelope(id: i64, text: &str) -> String {
 async fn a_poison_record_fails_the_task_naming_its_place_or_goes_to_the_dead_letters() {
     let server = Postgres::start().await;
     let db = server.database("target").await;
-    sqlx::raw_sql("create table t (id bigint primary key, note varchar(5) check (note <> 'evil'))").execute(&db).await.unwrap();
+    sqlx::raw_sql("create table t (id bigint primary key, note varchar(5) check (note <> 'evil'))")
+        .execute(&db)
+        .await
+        .unwrap();
     let towline = Towline::start().await;
     let ids = async || -> Vec<i64> { sqlx::query_scalar("select id from t order by id").fetch_all(&db).await.unwrap() };
 
@@ -122,8 +130,16 @@ async fn a_poison_record_fails_the_task_naming_its_place_or_goes_to_the_dead_let
     let dead = Consumer::of(&towline.kafka, "dead").take(3);
     let names: Vec<&str> = dead[0].headers.iter().map(|(name, _)| name.as_str()).collect();
     let expected = [
-        "topic", "partition", "offset", "connector.name", "task.id", "stage", "class.name", "exception.class.name",
-        "exception.message", "exception.stacktrace",
+        "topic",
+        "partition",
+        "offset",
+        "connector.name",
+        "task.id",
+        "stage",
+        "class.name",
+        "exception.class.name",
+        "exception.message",
+        "exception.stacktrace",
     ];
     assert_eq!(names, expected.map(|name| format!("__connect.errors.{name}")));
     assert_eq!(dead[0].value.as_deref(), Some(&b"{not json"[..]));
@@ -150,7 +166,8 @@ async fn a_missing_table_is_named_and_picked_up_after_a_restart() {
     let trace = failed["trace"].as_str().unwrap();
     assert!(trace.contains("missing and auto-creation is disabled"), "{trace}");
     sqlx::raw_sql("create table t (id bigint primary key, note text)").execute(&db).await.unwrap();
-    let (status, body) = towline.rest(Method::POST, "/connectors/snk/restart?includeTasks=true&onlyFailed=true", None).await;
+    let (status, body) =
+        towline.rest(Method::POST, "/connectors/snk/restart?includeTasks=true&onlyFailed=true", None).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     assert_eq!(body["tasks"][0]["state"], "RESTARTING");
     eventually("the row", || async {
@@ -169,7 +186,16 @@ async fn a_second_server_is_refused_by_the_port_and_by_the_folder() {
 
     let mut other = std::process::Command::new(env!("CARGO_BIN_EXE_towline"));
     other.arg("up").arg("--data-dir").arg(towline.data_dir());
-    other.args(["--kafka", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--connect", "127.0.0.1:0", "--ui", "127.0.0.1:0"]);
+    other.args([
+        "--kafka",
+        "127.0.0.1:0",
+        "--registry",
+        "127.0.0.1:0",
+        "--connect",
+        "127.0.0.1:0",
+        "--ui",
+        "127.0.0.1:0",
+    ]);
     let output = other.stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).to_lowercase();
@@ -177,7 +203,8 @@ async fn a_second_server_is_refused_by_the_port_and_by_the_folder() {
 
     let mut nowhere = std::process::Command::new(env!("CARGO_BIN_EXE_towline"));
     nowhere.args(["up", "--data-dir", "/proc/towline", "--kafka", "127.0.0.1:0", "--registry", "127.0.0.1:0"]);
-    let output = nowhere.args(["--connect", "127.0.0.1:0", "--ui", "127.0.0.1:0"]).stdin(Stdio::null()).output().unwrap();
+    let output =
+        nowhere.args(["--connect", "127.0.0.1:0", "--ui", "127.0.0.1:0"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("/proc/towline"), "{text}");

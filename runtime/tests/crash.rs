@@ -63,7 +63,8 @@ async fn twenty_kills_during_a_transfer_lose_and_double_nothing() {
         towline.resume().await;
     }
     let patience = Duration::from_secs(120);
-    eventually_within(patience, "all rows in the target", || async { (count(&target_db).await >= ROWS).then_some(()) }).await;
+    eventually_within(patience, "all rows in the target", || async { (count(&target_db).await >= ROWS).then_some(()) })
+        .await;
     assert_eq!(checksum(&source_db).await, checksum(&target_db).await);
     for name in ["src", "snk"] {
         towline.task_in_state(name, "RUNNING").await;

@@ -21,13 +21,19 @@ async fn a_connector_lives_through_all_its_states() {
     let keys: Vec<&String> = made.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["name", "config", "tasks", "type"]);
     let lines = Consumer::of(&towline.kafka, "lines");
-    assert_eq!(lines.take(2).into_iter().map(|r| r.value.unwrap()).collect::<Vec<_>>(), [b"one".to_vec(), b"two".to_vec()]);
+    assert_eq!(
+        lines.take(2).into_iter().map(|r| r.value.unwrap()).collect::<Vec<_>>(),
+        [b"one".to_vec(), b"two".to_vec()]
+    );
 
-    let (status, again) = towline.rest(Method::POST, "/connectors", Some(&json!({"name": "lines", "config": config}))).await;
+    let (status, again) =
+        towline.rest(Method::POST, "/connectors", Some(&json!({"name": "lines", "config": config}))).await;
     assert_eq!((status, again["message"].as_str()), (StatusCode::CONFLICT, Some("Connector lines already exists")));
     let (status, _) = towline.rest(Method::PUT, "/connectors/lines/config", Some(&config)).await;
     assert_eq!(status, StatusCode::OK);
-    let (status, patched) = towline.rest(Method::PATCH, "/connectors/lines/config", Some(&json!({"batch.size": 10, "tasks.max": null}))).await;
+    let (status, patched) = towline
+        .rest(Method::PATCH, "/connectors/lines/config", Some(&json!({"batch.size": 10, "tasks.max": null})))
+        .await;
     assert_eq!((status, patched["config"]["batch.size"].as_str()), (StatusCode::OK, Some("10")));
     assert!(patched["config"].get("tasks.max").is_none());
 
@@ -95,7 +101,10 @@ async fn a_connector_made_stopped_has_no_tasks_until_it_is_resumed() {
     let body = json!({"name": "later", "config": config, "initial_state": "STOPPED"});
     let (status, _) = towline.rest(Method::POST, "/connectors", Some(&body)).await;
     assert_eq!(status, StatusCode::CREATED);
-    eventually("state STOPPED", || async { (towline.status("later").await["connector"]["state"] == "STOPPED").then_some(()) }).await;
+    eventually("state STOPPED", || async {
+        (towline.status("later").await["connector"]["state"] == "STOPPED").then_some(())
+    })
+    .await;
     assert_eq!(towline.status("later").await["tasks"], json!([]));
     towline.rest(Method::PUT, "/connectors/later/resume", None).await;
     towline.task_in_state("later", "RUNNING").await;
@@ -125,6 +134,7 @@ async fn plugins_are_listed_and_validated() {
     assert!(errors("mode").contains("Invalid value sideways for configuration mode"), "{}", errors("mode"));
     assert!(errors("name").contains("Missing required configuration \\\"name\\\" which has no default value."));
     assert_eq!(report["groups"][0], "Common");
-    let (status, _) = towline.rest(Method::PUT, "/connector-plugins/JdbcSinkConnector/config/validate", Some(&config)).await;
+    let (status, _) =
+        towline.rest(Method::PUT, "/connector-plugins/JdbcSinkConnector/config/validate", Some(&config)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }

@@ -25,9 +25,8 @@ async fn servers() -> (Postgres, Postgres, PgPool, PgPool, Towline) {
     let target = Postgres::start_at(&target_address, 5432).await;
     let source_db = owned(&source, "mydatabase", "myuser", "mypassword").await;
     let target_db = owned(&target, "targetdatabase", "targetuser", "targetpassword").await;
-    let hosts = format!(
-        "127.0.0.1 localhost\n{source_address} postgres-server\n{target_address} target-postgres-server\n"
-    );
+    let hosts =
+        format!("127.0.0.1 localhost\n{source_address} postgres-server\n{target_address} target-postgres-server\n");
     let environment = [("CONNECT_KEY_CONVERTER", "org.apache.kafka.connect.storage.StringConverter")];
     let towline = Towline::start_with(TowlineOptions {
         hosts: Some(hosts),
@@ -90,8 +89,14 @@ async fn the_tutorials_files_run_verbatim() {
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(rows(&source_db).await, rows(&target_db).await);
 
-    let (_, described, _) =
-        towline.tool(&["kafka-topics", "--bootstrap-server", &towline.kafka, "--describe", "--topic", "postgres-source-iris_data"]);
+    let (_, described, _) = towline.tool(&[
+        "kafka-topics",
+        "--bootstrap-server",
+        &towline.kafka,
+        "--describe",
+        "--topic",
+        "postgres-source-iris_data",
+    ]);
     assert!(described.contains("PartitionCount: 1\tReplicationFactor: 1"), "{described}");
 
     let received = Consumer::of(&towline.kafka, "postgres-source-iris_data").take(57);
@@ -106,11 +111,24 @@ async fn the_tutorials_files_run_verbatim() {
         r#""optional":false,"name":"iris_data"},"payload":{"id":1,"timestamp":""#
     );
     assert!(text.starts_with(schema), "{text}");
-    assert!(text.ends_with(r#""sepal_length":6.1,"sepal_width":3.5,"petal_length":1.0E10,"petal_width":1.0E-4,"target":1}}"#), "{text}");
+    assert!(
+        text.ends_with(
+            r#""sepal_length":6.1,"sepal_width":3.5,"petal_length":1.0E10,"petal_width":1.0E-4,"target":1}}"#
+        ),
+        "{text}"
+    );
 
     let (code, consumed, _) = towline.tool(&[
-        "kafka-console-consumer", "--bootstrap-server", &towline.kafka, "--topic", "postgres-source-iris_data",
-        "--from-beginning", "--max-messages", "1", "--timeout-ms", "20000",
+        "kafka-console-consumer",
+        "--bootstrap-server",
+        &towline.kafka,
+        "--topic",
+        "postgres-source-iris_data",
+        "--from-beginning",
+        "--max-messages",
+        "1",
+        "--timeout-ms",
+        "20000",
     ]);
     assert_eq!(code, 0);
     assert_eq!(consumed.trim_end(), text);

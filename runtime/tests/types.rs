@@ -45,10 +45,13 @@ async fn every_type_survives_json_and_avro() {
     let towline = Towline::start().await;
     let converters = [
         ("json", json!({"value.converter": "org.apache.kafka.connect.json.JsonConverter"})),
-        ("avro", json!({
-            "value.converter": "io.confluent.connect.avro.AvroConverter",
-            "value.converter.schema.registry.url": format!("http://{}", towline.registry)
-        })),
+        (
+            "avro",
+            json!({
+                "value.converter": "io.confluent.connect.avro.AvroConverter",
+                "value.converter.schema.registry.url": format!("http://{}", towline.registry)
+            }),
+        ),
     ];
     let expected = printed(&source_db, "every_type").await;
     for (name, converter) in converters {

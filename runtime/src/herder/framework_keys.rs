@@ -65,32 +65,42 @@ pub(super) fn framework(kind: PluginKind) -> ConfigDef {
             .group(COMMON)
             .width(Width::Medium)
             .display("Reload Action")))
-        .with(ConfigKey::with_default("errors.retry.timeout", ConfigType::Long, "0")
-            .doc("How long a failed operation is tried again, in milliseconds; -1 for ever.")
-            .group(ERRORS)
-            .width(Width::Medium)
-            .display("Retry Timeout for Errors"))
-        .with(ConfigKey::with_default("errors.retry.delay.max.ms", ConfigType::Long, "60000")
-            .doc("Longest pause between attempts, in milliseconds.")
-            .group(ERRORS)
-            .width(Width::Medium)
-            .display("Maximum Delay Between Retries for Errors"))
-        .with(ConfigKey::with_default("errors.tolerance", ConfigType::String, "none")
-            .check(Validator::OneOfAnyCase(&["none", "all"]))
-            .doc("Whether a record that fails ends the task (none) or is skipped (all).")
-            .group(ERRORS)
-            .width(Width::Short)
-            .display("Error Tolerance"))
-        .with(ConfigKey::with_default("errors.log.enable", ConfigType::Boolean, "false")
-            .doc("Whether each failed record is written to the log.")
-            .group(ERRORS)
-            .width(Width::Short)
-            .display("Log Errors"))
-        .with(ConfigKey::with_default("errors.log.include.messages", ConfigType::Boolean, "false")
-            .doc("Whether the log names the topic, partition and offset of failed records.")
-            .group(ERRORS)
-            .width(Width::Short)
-            .display("Log Error Details"));
+        .with(
+            ConfigKey::with_default("errors.retry.timeout", ConfigType::Long, "0")
+                .doc("How long a failed operation is tried again, in milliseconds; -1 for ever.")
+                .group(ERRORS)
+                .width(Width::Medium)
+                .display("Retry Timeout for Errors"),
+        )
+        .with(
+            ConfigKey::with_default("errors.retry.delay.max.ms", ConfigType::Long, "60000")
+                .doc("Longest pause between attempts, in milliseconds.")
+                .group(ERRORS)
+                .width(Width::Medium)
+                .display("Maximum Delay Between Retries for Errors"),
+        )
+        .with(
+            ConfigKey::with_default("errors.tolerance", ConfigType::String, "none")
+                .check(Validator::OneOfAnyCase(&["none", "all"]))
+                .doc("Whether a record that fails ends the task (none) or is skipped (all).")
+                .group(ERRORS)
+                .width(Width::Short)
+                .display("Error Tolerance"),
+        )
+        .with(
+            ConfigKey::with_default("errors.log.enable", ConfigType::Boolean, "false")
+                .doc("Whether each failed record is written to the log.")
+                .group(ERRORS)
+                .width(Width::Short)
+                .display("Log Errors"),
+        )
+        .with(
+            ConfigKey::with_default("errors.log.include.messages", ConfigType::Boolean, "false")
+                .doc("Whether the log names the topic, partition and offset of failed records.")
+                .group(ERRORS)
+                .width(Width::Short)
+                .display("Log Error Details"),
+        );
     if kind == PluginKind::Sink { sink_keys(common) } else { source_keys(common) }
 }
 
@@ -104,34 +114,44 @@ fn converter_key(name: &'static str, display: &'static str) -> ConfigKey {
 
 fn sink_keys(common: ConfigDef) -> ConfigDef {
     common
-        .with(ConfigKey::with_default("topics", ConfigType::List, "")
-            .importance(Importance::High)
-            .doc("Topics to consume.")
-            .group(COMMON)
-            .width(Width::Long)
-            .display("Topics"))
-        .with(ConfigKey::with_default("topics.regex", ConfigType::String, "")
-            .importance(Importance::High)
-            .check(Validator::Regex)
-            .doc("Regular expression of the topics to consume; matches whole names.")
-            .group(COMMON)
-            .width(Width::Long)
-            .display("Topics regex"))
-        .with(ConfigKey::with_default("errors.deadletterqueue.topic.name", ConfigType::String, "")
-            .doc("Topic for records that cannot be processed; none if empty.")
-            .group(ERRORS)
-            .width(Width::Medium)
-            .display("Dead Letter Queue Topic Name"))
-        .with(ConfigKey::with_default("errors.deadletterqueue.topic.replication.factor", ConfigType::Short, "3")
-            .doc("Replication factor of the dead letter queue topic, if it is created.")
-            .group(ERRORS)
-            .width(Width::Medium)
-            .display("Dead Letter Queue Topic Replication Factor"))
-        .with(ConfigKey::with_default("errors.deadletterqueue.context.headers.enable", ConfigType::Boolean, "false")
-            .doc("Whether dead letters carry headers that say what failed and where.")
-            .group(ERRORS)
-            .width(Width::Medium)
-            .display("Enable Error Context Headers"))
+        .with(
+            ConfigKey::with_default("topics", ConfigType::List, "")
+                .importance(Importance::High)
+                .doc("Topics to consume.")
+                .group(COMMON)
+                .width(Width::Long)
+                .display("Topics"),
+        )
+        .with(
+            ConfigKey::with_default("topics.regex", ConfigType::String, "")
+                .importance(Importance::High)
+                .check(Validator::Regex)
+                .doc("Regular expression of the topics to consume; matches whole names.")
+                .group(COMMON)
+                .width(Width::Long)
+                .display("Topics regex"),
+        )
+        .with(
+            ConfigKey::with_default("errors.deadletterqueue.topic.name", ConfigType::String, "")
+                .doc("Topic for records that cannot be processed; none if empty.")
+                .group(ERRORS)
+                .width(Width::Medium)
+                .display("Dead Letter Queue Topic Name"),
+        )
+        .with(
+            ConfigKey::with_default("errors.deadletterqueue.topic.replication.factor", ConfigType::Short, "3")
+                .doc("Replication factor of the dead letter queue topic, if it is created.")
+                .group(ERRORS)
+                .width(Width::Medium)
+                .display("Dead Letter Queue Topic Replication Factor"),
+        )
+        .with(
+            ConfigKey::with_default("errors.deadletterqueue.context.headers.enable", ConfigType::Boolean, "false")
+                .doc("Whether dead letters carry headers that say what failed and where.")
+                .group(ERRORS)
+                .width(Width::Medium)
+                .display("Enable Error Context Headers"),
+        )
 }
 
 fn source_keys(common: ConfigDef) -> ConfigDef {
@@ -149,12 +169,14 @@ fn source_keys(common: ConfigDef) -> ConfigDef {
             .group("Exactly Once Support")
             .width(Width::Short)
             .display("Exactly once support")))
-        .with(ConfigKey::with_default("transaction.boundary", ConfigType::String, "poll")
-            .check(Validator::OneOfAnyCase(&["poll", "interval", "connector"]))
-            .doc("When transactions of an exactly-once source are committed.")
-            .group("Exactly Once Support")
-            .width(Width::Medium)
-            .display("Transaction Boundary"))
+        .with(
+            ConfigKey::with_default("transaction.boundary", ConfigType::String, "poll")
+                .check(Validator::OneOfAnyCase(&["poll", "interval", "connector"]))
+                .doc("When transactions of an exactly-once source are committed.")
+                .group("Exactly Once Support")
+                .width(Width::Medium)
+                .display("Transaction Boundary"),
+        )
         .with(low(ConfigKey::optional("transaction.boundary.interval.ms", ConfigType::Long)
             .check(Validator::AtLeast(0))
             .doc("Interval of transactions with transaction.boundary=interval.")

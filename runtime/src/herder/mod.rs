@@ -10,8 +10,8 @@ mod restart;
 mod supervisor;
 mod validate;
 
-pub use restart::ConnectorStatus;
 pub use plugins::{Plugin, PluginKind, connector_class, find_connector, plugins};
+pub use restart::ConnectorStatus;
 pub use validate::{ConfigInfo, ConfigInfos};
 
 use std::collections::HashMap;

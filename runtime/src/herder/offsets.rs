@@ -21,9 +21,7 @@ impl Herder {
         let state = self.state(name)?;
         let offsets: Vec<Value> = if is_sink(&state) {
             let committed = self.shared.kafka.group_offsets(&group_of(name, &state.config)).await?;
-            let entry = |(at, offset): (TopicPartition, i64)| {
-                json!({"partition": {"kafka_topic": &*at.topic, "kafka_partition": at.partition}, "offset": {"kafka_offset": offset}})
-            };
+            let entry = |(at, offset): (TopicPartition, i64)| json!({"partition": {"kafka_topic": &*at.topic, "kafka_partition": at.partition}, "offset": {"kafka_offset": offset}});
             committed.into_iter().map(entry).collect()
         } else {
             let stored = self.shared.stores.offsets.of_connector(name);
@@ -63,7 +61,11 @@ impl Herder {
             _ => false,
         };
         self.shared.stores.offsets.put(name, &offsets).await?;
-        Ok(if handled { "The offsets for this connector have been altered successfully".to_owned() } else { MANAGED.to_owned() })
+        Ok(if handled {
+            "The offsets for this connector have been altered successfully".to_owned()
+        } else {
+            MANAGED.to_owned()
+        })
     }
 
     /// Forgets all offsets of a stopped connector; the text of the answer.
@@ -107,13 +109,18 @@ fn entries(body: &Value) -> Result<Vec<Map<String, Value>>, Refusal> {
                 return Err(Refusal::new(500, "Cannot construct instance of an offset from what is not an object"));
             };
             if let Some(key) = entry.keys().find(|key| *key != "partition" && *key != "offset") {
-                return Err(Refusal::new(500, format!("Unrecognized field \"{key}\", known are: \"partition\", \"offset\"")));
+                return Err(Refusal::new(
+                    500,
+                    format!("Unrecognized field \"{key}\", known are: \"partition\", \"offset\""),
+                ));
             }
             let misshapen = ["partition", "offset"]
                 .into_iter()
                 .find(|key| !matches!(entry.get(*key), None | Some(Value::Null | Value::Object(_))));
             match misshapen {
-                Some(key) => Err(Refusal::new(500, format!("Cannot deserialize value of '{key}': it must be an object"))),
+                Some(key) => {
+                    Err(Refusal::new(500, format!("Cannot deserialize value of '{key}': it must be an object")))
+                }
                 None => Ok(entry.clone()),
             }
         })

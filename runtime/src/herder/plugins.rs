@@ -63,9 +63,10 @@ pub fn plugins() -> Vec<Plugin> {
     let mut all: Vec<Plugin> = of(PluginKind::Sink).chain(of(PluginKind::Source)).collect();
     all.extend(TRANSFORMS.iter().map(|t| Plugin { class: t.class, kind: PluginKind::Transformation, version: own }));
     all.extend(PREDICATES.iter().map(|p| Plugin { class: p.class, kind: PluginKind::Predicate, version: own }));
-    for (wanted, kind) in
-        [(convert::Kind::Converter, PluginKind::Converter), (convert::Kind::HeaderConverter, PluginKind::HeaderConverter)]
-    {
+    for (wanted, kind) in [
+        (convert::Kind::Converter, PluginKind::Converter),
+        (convert::Kind::HeaderConverter, PluginKind::HeaderConverter),
+    ] {
         let of_kind = convert::specs().iter().filter(move |spec| spec.kinds.contains(&wanted));
         all.extend(of_kind.map(|spec| Plugin { class: spec.class, kind, version: own }));
     }

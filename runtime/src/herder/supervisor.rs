@@ -239,7 +239,9 @@ impl Supervisor {
         };
         let class = resolved.get("connector.class").map_or("", String::as_str);
         let Some(connector) = find_connector(class) else {
-            let error = Error::fatal(format!("Failed to find any class that implements Connector and which name matches {class}"));
+            let error = Error::fatal(format!(
+                "Failed to find any class that implements Connector and which name matches {class}"
+            ));
             return self.connector_failed(&error).await;
         };
         self.report(State::Running, None).await;
@@ -323,7 +325,9 @@ impl Supervisor {
         let exits = self.exits.0.clone();
         slot.handle = Some(self.shared.tracker.spawn(async move {
             let ran = AssertUnwindSafe(context.run(connector)).catch_unwind().await;
-            let outcome = ran.unwrap_or_else(|_| Err(Error::fatal("the task panicked; this is a bug, please report it with the log")));
+            let outcome = ran.unwrap_or_else(|_| {
+                Err(Error::fatal("the task panicked; this is a bug, please report it with the log"))
+            });
             let _ = exits.send(Exit { task, run, outcome }).await;
         }));
         slot
@@ -369,11 +373,8 @@ impl Supervisor {
             return;
         }
         tracing::error!(connector = %self.name, task = exit.task, trace = %error.trace().trim_end(), "task failed");
-        let status = Status {
-            state: State::Failed,
-            trace: Some(error.trace()),
-            worker_id: self.shared.worker_id.to_string(),
-        };
+        let status =
+            Status { state: State::Failed, trace: Some(error.trace()), worker_id: self.shared.worker_id.to_string() };
         let written = self.shared.stores.status.put_task(&self.name, exit.task, Some(&status)).await;
         self.log_failure("writing a task's status", written);
     }
@@ -413,7 +414,8 @@ impl Supervisor {
         self.drop_plan();
         let tasks = self.tasks.len();
         self.end_tasks().await;
-        let unassigned = |trace| Status { state: State::Unassigned, trace, worker_id: self.shared.worker_id.to_string() };
+        let unassigned =
+            |trace| Status { state: State::Unassigned, trace, worker_id: self.shared.worker_id.to_string() };
         for task in 0..tasks {
             let written = self.shared.stores.status.put_task(&self.name, task, Some(&unassigned(None))).await;
             self.log_failure("writing a task's status", written);

@@ -4,9 +4,7 @@
 use std::collections::HashSet;
 
 use fancy_regex::Regex;
-use towline_connectors::api::{
-    ConfigDef, ConfigError, ConfigKey, ConfigType, ConfigValue, Connector, Props,
-};
+use towline_connectors::api::{ConfigDef, ConfigError, ConfigKey, ConfigType, ConfigValue, Connector, Props};
 use towline_connectors::{PREDICATES, TRANSFORMS};
 
 use super::framework_keys::framework;
@@ -59,7 +57,10 @@ impl Herder {
         }
         if class.trim().is_empty() {
             let keys: Vec<&str> = given.iter().map(|(key, _)| key.as_str()).collect();
-            return Err(Refusal::new(400, format!("Connector config {{{}}} contains no connector type", keys.join(", "))));
+            return Err(Refusal::new(
+                400,
+                format!("Connector config {{{}}} contains no connector type", keys.join(", ")),
+            ));
         }
         let connector = find_connector(&class).ok_or_else(|| {
             let known: Vec<&str> = plugins()
@@ -161,8 +162,14 @@ impl Report {
             let own = sub_props(props, &prefix);
             let def = ConfigDef::new()
                 .with(ConfigKey::required("type", ConfigType::Class).doc("Class of the transformation."))
-                .with(ConfigKey::optional("predicate", ConfigType::String).doc("Alias of the predicate that decides whether to apply it."))
-                .with(ConfigKey::with_default("negate", ConfigType::Boolean, "false").doc("Whether to apply it where the predicate does not hold."));
+                .with(
+                    ConfigKey::optional("predicate", ConfigType::String)
+                        .doc("Alias of the predicate that decides whether to apply it."),
+                )
+                .with(
+                    ConfigKey::with_default("negate", ConfigType::Boolean, "false")
+                        .doc("Whether to apply it where the predicate does not hold."),
+                );
             report.define(&def, &prefix, Some(&group), &own);
             let class = own.get("type").map_or("", |class| class.trim());
             match find_transform(class) {
@@ -175,14 +182,17 @@ impl Report {
             let prefix = format!("predicates.{alias}.");
             let group = format!("Predicates: {alias}");
             let own = sub_props(props, &prefix);
-            let def = ConfigDef::new().with(ConfigKey::required("type", ConfigType::Class).doc("Class of the predicate."));
+            let def =
+                ConfigDef::new().with(ConfigKey::required("type", ConfigType::Class).doc("Class of the predicate."));
             report.define(&def, &prefix, Some(&group), &own);
             let class = own.get("type").map_or("", |class| class.trim());
             match PREDICATES.iter().find(|spec| spec.class == class) {
                 Some(spec) => report.define(&(spec.config)(), &prefix, Some(&group), &own),
                 None if class.is_empty() => {}
                 None => {
-                    let message = format!("Invalid value {class} for configuration {prefix}type: Class {class} could not be found.");
+                    let message = format!(
+                        "Invalid value {class} for configuration {prefix}type: Class {class} could not be found."
+                    );
                     report.error(ConfigError::on(format!("{prefix}type"), message));
                 }
             }
@@ -190,12 +200,15 @@ impl Report {
         report.define(&(connector.spec().config)(), "", None, props);
         for side in ["header", "key", "value"] {
             let key = format!("{side}.converter");
-            let Some(class) = props.get(&key).map(|class| class.trim()).filter(|class| !class.is_empty()) else { continue };
+            let Some(class) = props.get(&key).map(|class| class.trim()).filter(|class| !class.is_empty()) else {
+                continue;
+            };
             let prefix = format!("{key}.");
             match convert::find(class) {
                 Some(spec) => report.define(&(spec.config)(), &prefix, None, &sub_props(props, &prefix)),
                 None => {
-                    let message = format!("Invalid value {class} for configuration {key}: Class {class} could not be found.");
+                    let message =
+                        format!("Invalid value {class} for configuration {key}: Class {class} could not be found.");
                     report.error(ConfigError::on(key, message));
                 }
             }
@@ -321,19 +334,27 @@ fn sink_errors(props: &Props, worker_group: &str) -> Vec<ConfigError> {
     }
     if !dlq.is_empty() && entries(props.get("topics")).any(|topic| topic == dlq) {
         let listed = entries(props.get("topics")).collect::<Vec<_>>().join(", ");
-        let message = format!("The DLQ topic '{dlq}' may not be included in the list of topics ('topics=[{listed}]') consumed by the connector");
+        let message = format!(
+            "The DLQ topic '{dlq}' may not be included in the list of topics ('topics=[{listed}]') consumed by the connector"
+        );
         errors.push(ConfigError::on("topics", message));
     }
-    let matches = |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|p| p.is_match(dlq).unwrap_or(false));
+    let matches =
+        |pattern: &str| Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|p| p.is_match(dlq).unwrap_or(false));
     if !dlq.is_empty() && !regex.is_empty() && matches(regex) {
-        let message = format!("The DLQ topic '{dlq}' may not be matched by the regex for the topics ('topics.regex={regex}') consumed by the connector");
+        let message = format!(
+            "The DLQ topic '{dlq}' may not be matched by the regex for the topics ('topics.regex={regex}') consumed by the connector"
+        );
         errors.push(ConfigError::on("topics.regex", message));
     }
     if text("consumer.override.group.id") == worker_group && !worker_group.is_empty() {
         let message = format!("Consumer group {worker_group} conflicts with Connect worker group {worker_group}");
         errors.push(ConfigError::on("consumer.override.group.id", message));
     } else if format!("connect-{}", text("name")) == worker_group {
-        let message = format!("Consumer group for sink connector named {} conflicts with Connect worker group {worker_group}", text("name"));
+        let message = format!(
+            "Consumer group for sink connector named {} conflicts with Connect worker group {worker_group}",
+            text("name")
+        );
         errors.push(ConfigError::on("name", message));
     }
     errors
@@ -341,13 +362,16 @@ fn sink_errors(props: &Props, worker_group: &str) -> Vec<ConfigError> {
 
 /// Keys that nobody reads are told of once, with the nearest name that somebody does.
 fn warn_of_unknown_keys(props: &Props, infos: &ConfigInfos) {
-    let free = ["producer.override.", "consumer.override.", "admin.override.", "topic.creation.", "connection.", "tables"];
-    let known: HashSet<&str> = infos.configs.iter().filter(|i| i.definition.is_some()).map(|i| i.value.name.as_str()).collect();
+    let free =
+        ["producer.override.", "consumer.override.", "admin.override.", "topic.creation.", "connection.", "tables"];
+    let known: HashSet<&str> =
+        infos.configs.iter().filter(|i| i.definition.is_some()).map(|i| i.value.name.as_str()).collect();
     for key in props.keys().filter(|key| !known.contains(key.as_str()) && !free.iter().any(|p| key.starts_with(p))) {
         if key.ends_with("plugin.version") {
             continue;
         }
-        let converter = ["key.converter.", "value.converter.", "header.converter."].iter().find(|p| key.starts_with(**p));
+        let converter =
+            ["key.converter.", "value.converter.", "header.converter."].iter().find(|p| key.starts_with(**p));
         if let Some(prefix) = converter {
             let side = prefix.trim_end_matches('.');
             if !props.contains_key(side) {
@@ -386,8 +410,15 @@ mod tests {
     fn sinks_need_topics_or_a_regex_but_not_both() {
         let errors = sink_errors(&Props::new(), "g");
         assert_eq!(errors[0].message, "Must configure one of topics or topics.regex");
-        let props = Props::from_iter([("topics".into(), "a,d".into()), ("errors.deadletterqueue.topic.name".into(), "d".into())]);
-        assert!(sink_errors(&props, "g")[0].message.starts_with("The DLQ topic 'd' may not be included in the list of topics ('topics=[a, d]')"));
+        let props = Props::from_iter([
+            ("topics".into(), "a,d".into()),
+            ("errors.deadletterqueue.topic.name".into(), "d".into()),
+        ]);
+        assert!(
+            sink_errors(&props, "g")[0]
+                .message
+                .starts_with("The DLQ topic 'd' may not be included in the list of topics ('topics=[a, d]')")
+        );
         assert_eq!(distance("batch.sizes", "batch.size"), 1);
     }
 }

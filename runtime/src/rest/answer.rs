@@ -74,7 +74,9 @@ pub(super) fn created(location: String, body: Value) -> Response {
 /// Whether every `%` of a path is followed by two hexadecimal digits.
 pub(super) fn percent_decode_ok(path: &str) -> bool {
     let bytes = path.as_bytes();
-    bytes.iter().enumerate().filter(|(_, b)| **b == b'%').all(|(at, _)| {
-        bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
-    })
+    bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'%')
+        .all(|(at, _)| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
 }

@@ -96,7 +96,9 @@ pub(super) async fn create(State(herder): State<Herder>, headers: HeaderMap, bod
     if let Some(key) = object.keys().find(|key| !["name", "config", "initial_state"].contains(&key.as_str())) {
         return Err(Problem::new(
             400,
-            format!("Unrecognized field \"{key}\"; a connector request has \"name\", \"config\" and, if wanted, \"initial_state\""),
+            format!(
+                "Unrecognized field \"{key}\"; a connector request has \"name\", \"config\" and, if wanted, \"initial_state\""
+            ),
         ));
     }
     let name = match object.get("name") {
@@ -110,7 +112,14 @@ pub(super) async fn create(State(herder): State<Herder>, headers: HeaderMap, bod
             "RUNNING" => Some(TargetState::Started),
             "PAUSED" => Some(TargetState::Paused),
             "STOPPED" => Some(TargetState::Stopped),
-            _ => return Err(Problem::new(500, format!("Cannot deserialize value of 'initial_state' from {state}: not one of RUNNING, PAUSED, STOPPED"))),
+            _ => {
+                return Err(Problem::new(
+                    500,
+                    format!(
+                        "Cannot deserialize value of 'initial_state' from {state}: not one of RUNNING, PAUSED, STOPPED"
+                    ),
+                ));
+            }
         },
     };
     let config = config_of(object.get("config").unwrap_or(&json!({})))?;

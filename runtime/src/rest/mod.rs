@@ -38,10 +38,7 @@ pub fn router(herder: Herder) -> Router {
         .route("/connectors/{name}/stop", put(connectors::stop))
         .route("/connectors/{name}/topics", get(connectors::topics))
         .route("/connectors/{name}/topics/reset", put(connectors::reset_topics))
-        .route(
-            "/connectors/{name}/offsets",
-            get(offsets::show).patch(offsets::alter).delete(offsets::reset),
-        )
+        .route("/connectors/{name}/offsets", get(offsets::show).patch(offsets::alter).delete(offsets::reset))
         .route("/connector-plugins", get(plugins::list))
         .route("/connector-plugins/{class}/config", get(plugins::config))
         .route("/connector-plugins/{class}/config/validate", put(plugins::validate))
@@ -78,5 +75,6 @@ fn refusal(request: &Request) -> Option<Problem> {
     if carries && has_body && !json {
         return Some(Problem::new(415, "HTTP 415 Unsupported Media Type"));
     }
-    (!percent_decode_ok(request.uri().path())).then(|| Problem::new(400, "the path has a % that no two hexadecimal digits follow"))
+    (!percent_decode_ok(request.uri().path()))
+        .then(|| Problem::new(400, "the path has a % that no two hexadecimal digits follow"))
 }

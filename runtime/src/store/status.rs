@@ -85,7 +85,11 @@ impl LogState for StatusLog {
         if let Some(rest) = key.strip_prefix("status-topic-") {
             if let Some((topic, connector)) = rest.rsplit_once(":connector-") {
                 let entry = (connector.to_owned(), topic.to_owned());
-                if value.is_some() { content.topics.insert(entry, ()) } else { content.topics.remove(&entry) };
+                if value.is_some() {
+                    content.topics.insert(entry, ())
+                } else {
+                    content.topics.remove(&entry)
+                };
             }
         } else if let Some(connector) = key.strip_prefix("status-connector-") {
             match value.as_ref().and_then(parse_status) {

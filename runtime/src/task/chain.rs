@@ -60,10 +60,13 @@ impl Chain {
             let own = sub_props(props, &format!("transforms.{alias}."));
             let class = own.get("type").map(|class| class.trim()).unwrap_or_default();
             let spec = find_transform(class).ok_or_else(|| {
-                Error::config(format!("Invalid value {class} for configuration transforms.{alias}.type: Class {class} could not be found."))
+                Error::config(format!(
+                    "Invalid value {class} for configuration transforms.{alias}.type: Class {class} could not be found."
+                ))
             })?;
-            let transform = (spec.build)(&own)
-                .map_err(|error| Error::config(format!("transform {alias} ({class}) cannot be configured: {error}")).caused_by(error))?;
+            let transform = (spec.build)(&own).map_err(|error| {
+                Error::config(format!("transform {alias} ({class}) cannot be configured: {error}")).caused_by(error)
+            })?;
             let negate = own.get("negate").is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
             let predicate = match own.get("predicate") {
                 Some(name) => Some((build_predicate(props, alias, name.trim())?, negate)),
@@ -107,7 +110,9 @@ fn build_predicate(props: &Props, transform: &str, alias: &str) -> Result<Box<dy
     let class = own.get("type").map(|class| class.trim()).unwrap_or_default();
     let spec = PREDICATES.iter().find(|spec| spec.class == class || alias_of(spec.class, "") == Some(class));
     let spec = spec.ok_or_else(|| {
-        Error::config(format!("Invalid value {class} for configuration predicates.{alias}.type: Class {class} could not be found."))
+        Error::config(format!(
+            "Invalid value {class} for configuration predicates.{alias}.type: Class {class} could not be found."
+        ))
     })?;
     (spec.build)(&own)
 }

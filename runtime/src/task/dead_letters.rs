@@ -43,7 +43,8 @@ impl DeadLetters {
             context.kafka.create_topic(&new).await.map_err(unusable)?;
         }
         let mut settings = context.client("producer", &[]);
-        settings.insert("client.id".to_owned(), format!("connector-dlq-producer-{}-{}", context.connector, context.task));
+        settings
+            .insert("client.id".to_owned(), format!("connector-dlq-producer-{}-{}", context.connector, context.task));
         Ok(Some(Self {
             topic: Arc::from(topic),
             context_headers: text("errors.deadletterqueue.context.headers.enable").eq_ignore_ascii_case("true"),
@@ -71,7 +72,9 @@ impl DeadLetters {
     pub(super) async fn flush(&mut self) -> Result<()> {
         let sent = std::mem::take(&mut self.sent);
         match join_all(sent).await.into_iter().find_map(Result::err) {
-            Some(error) => Err(Error::fatal(format!("cannot write to dead letter queue {}", self.topic)).caused_by(error)),
+            Some(error) => {
+                Err(Error::fatal(format!("cannot write to dead letter queue {}", self.topic)).caused_by(error))
+            }
             None => Ok(()),
         }
     }

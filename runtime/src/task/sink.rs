@@ -252,7 +252,8 @@ impl SinkRun<'_> {
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
                 self.task.revoked(&partitions).await;
-                let gone = |raw: &Incoming| partitions.iter().any(|p| p.topic == raw.topic && p.partition == raw.partition);
+                let gone =
+                    |raw: &Incoming| partitions.iter().any(|p| p.topic == raw.topic && p.partition == raw.partition);
                 for records in &mut self.backlog {
                     records.retain(|raw| !gone(raw));
                 }
@@ -327,7 +328,12 @@ impl SinkRun<'_> {
                         let failed = Failed { stage: Stage::TaskPut, class, error };
                         match raws.get(index) {
                             Some(raw) => self.reject(failed, raw).await?,
-                            None => return Err(Error::fatal(format!("the sink rejected record {index} of {}", records.len()))),
+                            None => {
+                                return Err(Error::fatal(format!(
+                                    "the sink rejected record {index} of {}",
+                                    records.len()
+                                )));
+                            }
                         }
                     }
                     if any {

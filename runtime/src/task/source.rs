@@ -99,7 +99,12 @@ struct Progress {
     loose: Checkpoints,
 }
 
-async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe, progress: &mut Progress) -> Result<()> {
+async fn drive(
+    context: &TaskContext,
+    task: &mut dyn SourceTask,
+    pipe: &mut Pipe,
+    progress: &mut Progress,
+) -> Result<()> {
     let mut paused = context.paused.clone();
     let mut backoff = Backoff::default();
     let mut last_commit = Instant::now();
@@ -219,7 +224,12 @@ struct Chunk {
     checkpoints: Checkpoints,
 }
 
-async fn send(context: &TaskContext, pipe: &mut Pipe, progress: &mut Progress, records: Vec<SourceRecord>) -> Result<()> {
+async fn send(
+    context: &TaskContext,
+    pipe: &mut Pipe,
+    progress: &mut Progress,
+    records: Vec<SourceRecord>,
+) -> Result<()> {
     let mut chunk = Chunk { checkpoints: std::mem::take(&mut progress.loose), ..Chunk::default() };
     for SourceRecord { record, partition, offset } in records {
         encode(context, pipe, &mut chunk, record).await?;
@@ -255,7 +265,8 @@ async fn encode(context: &TaskContext, pipe: &mut Pipe, chunk: &mut Chunk, recor
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()),
             Err(failed) => {
-                let failed = Failed { stage: Stage::Transformation, class: failed.class.to_owned(), error: failed.error };
+                let failed =
+                    Failed { stage: Stage::Transformation, class: failed.class.to_owned(), error: failed.error };
                 return pipe.tolerance.judge(failed, None);
             }
         }
@@ -277,7 +288,8 @@ async fn encode(context: &TaskContext, pipe: &mut Pipe, chunk: &mut Chunk, recor
         }
         pipe.topics = topics;
     }
-    let index = match chunk.batches.iter().position(|b| Arc::ptr_eq(&b.topic, &record.topic) || b.topic == record.topic) {
+    let index = match chunk.batches.iter().position(|b| Arc::ptr_eq(&b.topic, &record.topic) || b.topic == record.topic)
+    {
         Some(index) => index,
         None => {
             chunk.batches.push(Outgoing::new(record.topic.clone()));
@@ -308,11 +320,10 @@ async fn convert_record(
     let mut headers = Vec::new();
     for header in &record.headers {
         let mut bytes = BytesMut::new();
-        let some = pipe.header.encode(&record.topic, &header.key, &header.value, &mut bytes).map_err(|error| Failed {
-            stage: Stage::HeaderConverter,
-            class: pipe.classes[2].clone(),
-            error,
-        })?;
+        let some = pipe
+            .header
+            .encode(&record.topic, &header.key, &header.value, &mut bytes)
+            .map_err(|error| Failed { stage: Stage::HeaderConverter, class: pipe.classes[2].clone(), error })?;
         headers.push((header.key.clone(), some.then(|| Bytes::from(bytes))));
     }
     let mut side = async |converter: &mut dyn Converter, stage, class: &String, datum| {
@@ -324,7 +335,11 @@ async fn convert_record(
                 Err(failure) => failure,
             };
             buffer.truncate(start);
-            resolve(context, converter, failure, &mut backoff).await.map_err(|error| Failed { stage, class: class.clone(), error })?;
+            resolve(context, converter, failure, &mut backoff).await.map_err(|error| Failed {
+                stage,
+                class: class.clone(),
+                error,
+            })?;
         }
     };
     let key = side(pipe.key.as_mut(), Stage::KeyConverter, &pipe.classes[0], &record.key).await?;

@@ -73,9 +73,11 @@ impl Tolerance {
         if self.all {
             return Ok(());
         }
-        let place = origin.map(|at| format!(" on record {}-{}@{}", at.topic, at.partition, at.offset)).unwrap_or_default();
+        let place =
+            origin.map(|at| format!(" on record {}-{}@{}", at.topic, at.partition, at.offset)).unwrap_or_default();
         let class = failed.error.class();
-        let message = format!("failed at stage {} in class {}{place}: {}", failed.stage.name(), failed.class, failed.error);
+        let message =
+            format!("failed at stage {} in class {}{place}: {}", failed.stage.name(), failed.class, failed.error);
         let located = Error::data(message).with_class(class).caused_by(failed.error);
         Err(Error::fatal("Tolerance exceeded in error handler").caused_by(located))
     }
@@ -111,7 +113,9 @@ mod tests {
         let origin = Origin { topic: Arc::from("t"), partition: 3, offset: 42 };
         let none = Tolerance::new("c", 0, &Props::new());
         let trace = none.judge(failed(), Some(&origin)).unwrap_err().trace();
-        assert!(trace.starts_with("org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler"));
+        assert!(
+            trace.starts_with("org.apache.kafka.connect.errors.ConnectException: Tolerance exceeded in error handler")
+        );
         assert!(trace.contains("t-3@42") && trace.contains("bad bytes"), "{trace}");
         let all = Tolerance::new("c", 0, &Props::from_iter([("errors.tolerance".to_owned(), "all".to_owned())]));
         assert!(all.judge(failed(), Some(&origin)).is_ok());

@@ -39,7 +39,8 @@ impl TopicRules {
         if keys.is_empty() {
             return Ok(Self::default());
         }
-        let number = |group: &str, what: &str, fallback: Option<i32>| match keys.get(format!("{group}.{what}").as_str()) {
+        let number = |group: &str, what: &str, fallback: Option<i32>| match keys.get(format!("{group}.{what}").as_str())
+        {
             Some(text) => match text.parse::<i32>() {
                 Ok(n) if n >= 1 || n == -1 => Ok(n),
                 _ => Err(Error::config(format!(
@@ -91,7 +92,13 @@ impl TopicRules {
                 configs: configs(name),
             });
         }
-        let all = Group { include: Vec::new(), exclude: Vec::new(), partitions, replication_factor, configs: configs("default") };
+        let all = Group {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            partitions,
+            replication_factor,
+            configs: configs("default"),
+        };
         groups.push(all);
         Ok(Self { groups })
     }

@@ -129,7 +129,8 @@ impl Towline {
 
     /// POSTs a connector, expecting 201.
     pub async fn create(&self, name: &str, config: Value) -> Value {
-        let (status, body) = self.rest(Method::POST, "/connectors", Some(&json!({"name": name, "config": config}))).await;
+        let (status, body) =
+            self.rest(Method::POST, "/connectors", Some(&json!({"name": name, "config": config}))).await;
         assert_eq!(status, StatusCode::CREATED, "{body:#}");
         body
     }

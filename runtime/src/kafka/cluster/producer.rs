@@ -141,11 +141,14 @@ pub(super) struct InFlight {
     outcome: Mutex<Outcome>,
 }
 
+/// The last offset of each partition of a batch, or what went wrong.
+type Delivered = std::result::Result<Vec<(i32, i64)>, KafkaError>;
+
 #[derive(Debug)]
 struct Outcome {
     ends: Vec<(i32, i64)>,
     error: Option<KafkaError>,
-    done: Option<oneshot::Sender<std::result::Result<Vec<(i32, i64)>, KafkaError>>>,
+    done: Option<oneshot::Sender<Delivered>>,
 }
 
 impl InFlight {
