@@ -104,7 +104,15 @@ post() {
 }
 
 last_row() { "$1_sql" -c 'SELECT coalesce(max(id), 0) FROM iris_data'; }
-milliseconds() { date +%s%3N; }
+
+milliseconds() {
+    local now
+    now=$(date +%s%3N)
+    case $now in
+    *N) echo "${now%3N}000" ;; # Not every system's date knows parts of a second.
+    *) echo "$now" ;;
+    esac
+}
 
 move_rows() {
     local begun now written=0 before=0 read changed

@@ -90,14 +90,15 @@ start_postgres() {
         settings+=(-o "-c $setting")
     done
     postgres_folder "$folder"
+    folder=$(cd "$folder" && pwd -P)
     (
         cd / # The user postgres may not enter the folder that we are in.
         # shellcheck disable=SC2016 # The inner shell expands it.
         # The password goes in by a pipe and a file: it appears in no list of processes.
-        printf '%s\n' "$password" | as_postgres sh -c 'umask 077; cat >"$1"' sh "$folder/password"
-        as_postgres "$bin/initdb" -D "$folder/data" -U "$user" -E UTF8 --no-sync --auth=scram-sha-256 \
-            --pwfile="$folder/password" >/dev/null
-        as_postgres "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -w -t 60 "${settings[@]}" start >/dev/null
+        printf '%s\n' "$password" | as_postgres sh -c 'umask 077; cat >"$1"' sh "$folder/password" &&
+            as_postgres "$bin/initdb" -D "$folder/data" -U "$user" -E UTF8 --no-sync --auth=scram-sha-256 \
+                --pwfile="$folder/password" >/dev/null &&
+            as_postgres "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -w -t 60 "${settings[@]}" start >/dev/null
     ) || die "PostgreSQL did not start, see $folder/log"
     PGPASSWORD=$password "$bin/createdb" -h localhost -p "$port" -U "$user" "$database"
 }
@@ -107,7 +108,7 @@ remove_postgres() {
     local folder=$1 real
     if [ -d "$folder" ]; then
         real=$(cd "$folder" && pwd -P)
-        (cd / && as_postgres "$(postgres_bin)/pg_ctl" -D "$folder/data" -m immediate -w stop >/dev/null 2>&1) || true
+        (cd / && as_postgres "$(postgres_bin)/pg_ctl" -D "$real/data" -m immediate -w stop >/dev/null 2>&1) || true
         rm -rf "$real" "$folder"
     fi
 }

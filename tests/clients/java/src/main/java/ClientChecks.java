@@ -44,7 +44,8 @@ public final class ClientChecks {
             "idempotent-producer", ClientChecks::idempotentProducer,
             "classic-group", () -> group("classic"),
             "consumer-group", () -> group("consumer"),
-            "static-member", ClientChecks::staticMember,
+            "static-member", () -> staticMember(false),
+            "static-member-that-rejoined", () -> staticMember(true),
             "transactions", ClientChecks::transactions));
         checks.get(arguments[1]).run();
         System.out.println("ok " + arguments[1]);
@@ -154,31 +155,38 @@ public final class ClientChecks {
         }
     }
 
-    /** A static member that comes back before its session ends keeps its partitions without a rebalance. */
-    private static void staticMember() throws Exception {
+    /**
+     * A static member that comes back before its session ends keeps its partitions without a rebalance: also the one
+     * that joined first and so joined again, with another generation in its metadata, when the other one came.
+     */
+    private static void staticMember(boolean firstReturns) throws Exception {
         var topic = create(2);
         var config = Map.of("group.id", topic, "session.timeout.ms", "30000", "auto.offset.reset", "earliest");
-        try (var first = consumer(with(config, "group.instance.id", "one"))) {
-            first.subscribe(List.of(topic));
-            Set<TopicPartition> before;
-            try (var second = consumer(with(config, "group.instance.id", "two"))) {
-                second.subscribe(List.of(topic));
-                until("a partition each", () -> {
-                    first.poll(Duration.ofMillis(50));
-                    second.poll(Duration.ofMillis(50));
-                    return first.assignment().size() == 1 && second.assignment().size() == 1;
-                });
-                before = second.assignment();
-            }
-            try (var returned = consumer(with(config, "group.instance.id", "two"))) {
-                returned.subscribe(List.of(topic));
-                until("its partition again", () -> {
-                    first.poll(Duration.ofMillis(50));
-                    returned.poll(Duration.ofMillis(50));
-                    equal(1, first.assignment().size(), "partitions of the member that stayed");
-                    return returned.assignment().equals(before);
-                });
-            }
+        var first = consumer(with(config, "group.instance.id", "one"));
+        first.subscribe(List.of(topic));
+        until("all partitions at the first member", () -> {
+            first.poll(Duration.ofMillis(50));
+            return first.assignment().size() == 2;
+        });
+        var second = consumer(with(config, "group.instance.id", "two"));
+        second.subscribe(List.of(topic));
+        until("a partition each", () -> {
+            first.poll(Duration.ofMillis(50));
+            second.poll(Duration.ofMillis(50));
+            return first.assignment().size() == 1 && second.assignment().size() == 1;
+        });
+        var leaving = firstReturns ? first : second;
+        var before = leaving.assignment();
+        leaving.close();
+        try (var staying = firstReturns ? second : first;
+             var returned = consumer(with(config, "group.instance.id", firstReturns ? "one" : "two"))) {
+            returned.subscribe(List.of(topic));
+            until("its partition again", () -> {
+                staying.poll(Duration.ofMillis(50));
+                returned.poll(Duration.ofMillis(50));
+                equal(1, staying.assignment().size(), "partitions of the member that stayed");
+                return returned.assignment().equals(before);
+            });
         }
     }
 
