@@ -7,18 +7,21 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
-use towline_broker::BrokerConfig;
+use towline_broker::{BrokerConfig, Endpoint};
 use towline_connectors::api::{Error, Result};
 
 use crate::cli::{Role, ServeArgs};
 use crate::config::{from_environment, parse_properties};
-use crate::node::{Node, NodeConfig};
+use crate::node::{INTERNAL, Node, NodeConfig};
 use crate::{connector_files, telemetry};
 
 type Settings = BTreeMap<String, String>;
 
 /// Where `towline up` listens if neither a flag nor the environment says otherwise.
 const KAFKA: &str = "127.0.0.1:9092";
+
+/// Where `towline up` keeps its data if nothing says otherwise.
+const DATA_DIR: &str = "./towline-data";
 
 /// Bare names that Debezium's image uses for worker settings.
 const DEBEZIUM: &[(&str, &str)] = &[
@@ -171,32 +174,50 @@ fn node_config(args: &ServeArgs, environment: &Settings) -> Result<NodeConfig> {
 }
 
 fn broker_config(args: &ServeArgs, mut settings: Settings) -> Result<BrokerConfig> {
-    if let Some(folder) = &args.data_dir {
-        let folder = if args.role == Role::Up { folder.join("kafka") } else { folder.clone() };
-        settings.insert("log.dirs".to_owned(), folder.display().to_string());
-    } else if !settings.contains_key("log.dirs") && !settings.contains_key("log.dir") {
-        settings.insert("log.dirs".to_owned(), "./towline-data/kafka".to_owned());
+    let has_folder = settings.contains_key("log.dirs") || settings.contains_key("log.dir");
+    match &args.data_dir {
+        // The flag's default says nothing against the environment.
+        Some(folder) if !has_folder || folder != Path::new(DATA_DIR) => {
+            let folder = if args.role == Role::Up { folder.join("kafka") } else { folder.clone() };
+            settings.insert("log.dirs".to_owned(), folder.display().to_string());
+        }
+        None if !has_folder => {
+            settings.insert("log.dirs".to_owned(), format!("{DATA_DIR}/kafka"));
+        }
+        _ => {}
     }
-    let flag = args.kafka.as_deref().filter(|address| *address != KAFKA || !listens(&settings));
-    if let Some(address) = flag {
-        settings.insert("listeners".to_owned(), format!("PLAINTEXT://{address}"));
-    } else if !listens(&settings) {
-        settings.insert("listeners".to_owned(), format!("PLAINTEXT://{KAFKA}"));
-    }
+    let advertised = settings.get("advertised.listeners").cloned();
+    match (args.kafka.as_deref().filter(|address| *address != KAFKA), settings.get("listeners"), advertised) {
+        (Some(address), _, _) => settings.insert("listeners".to_owned(), format!("PLAINTEXT://{address}")),
+        (None, Some(_), _) => None,
+        (None, None, Some(advertised)) => settings.insert("listeners".to_owned(), on_all_addresses(&advertised)),
+        (None, None, None) => settings.insert("listeners".to_owned(), format!("PLAINTEXT://{KAFKA}")),
+    };
     settings.extend(args.overrides.iter().cloned());
     if args.role == Role::Broker {
         settings.entry("towline.clamp.replication.factor".to_owned()).or_insert_with(|| "false".to_owned());
     }
     let read = BrokerConfig::from_properties(&settings);
-    let (broker, warnings) = read.map_err(|e| Error::config("the broker's settings cannot be used").caused_by(e))?;
+    let (mut broker, warnings) =
+        read.map_err(|e| Error::config("the broker's settings cannot be used").caused_by(e))?;
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if args.role == Role::Up && !broker.advertised_listeners.is_empty() {
+        // Advertised names may mean nothing on this machine: the parts beside the broker get a listener of their own.
+        broker.listeners.push(Endpoint { name: INTERNAL.to_owned(), host: "127.0.0.1".to_owned(), port: 0 });
     }
     Ok(broker)
 }
 
-fn listens(settings: &Settings) -> bool {
-    settings.contains_key("listeners") || settings.contains_key("advertised.listeners")
+/// Listeners for advertised ones, as the well-known images derive them: the same names and ports on all addresses.
+fn on_all_addresses(advertised: &str) -> String {
+    let listener = |one: &str| {
+        let (name, address) = one.trim().split_once("://").unwrap_or(("PLAINTEXT", one.trim()));
+        let port = address.rsplit(':').next().unwrap_or_default();
+        format!("{name}://0.0.0.0:{port}")
+    };
+    advertised.split(',').map(listener).collect::<Vec<_>>().join(",")
 }
 
 /// The address of an HTTP server: the flag unless it only says the default, else the setting, else the default.
@@ -222,4 +243,19 @@ fn read_properties(file: &Path) -> Result<Settings> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Error::config(format!("cannot read the settings in {}", file.display())).caused_by(error))?;
     Ok(parse_properties(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_follow_the_advertised_ones() {
+        let advertised = "PLAINTEXT://broker:29092,PLAINTEXT_HOST://localhost:9092";
+        assert_eq!(on_all_addresses(advertised), "PLAINTEXT://0.0.0.0:29092,PLAINTEXT_HOST://0.0.0.0:9092");
+        assert_eq!(without_schemes("PLAINTEXT://broker:29092, b:1"), "broker:29092,b:1");
+        let setting = "http://schema-registry:8081".to_owned();
+        assert_eq!(listener(Some("127.0.0.1:8081"), Some(&setting), "127.0.0.1:8081"), "schema-registry:8081");
+        assert_eq!(listener(Some("127.0.0.1:9"), Some(&setting), "127.0.0.1:8081"), "127.0.0.1:9");
+    }
 }

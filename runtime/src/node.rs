@@ -20,6 +20,9 @@ use crate::kafka::cluster::Cluster;
 use crate::status_page::{self, StatusPage};
 use crate::{registry_log, rest};
 
+/// Name of the broker's listener for the parts beside it.
+pub const INTERNAL: &str = "TOWLINE_INTERNAL";
+
 /// Which parts to run, and where.
 #[derive(Debug, Clone, Default)]
 pub struct NodeConfig {
@@ -46,6 +49,8 @@ pub struct Node {
     registry: Option<SocketAddr>,
     connect: Option<SocketAddr>,
     kafka: Option<SocketAddr>,
+    /// Where the parts beside the broker reach it.
+    internal: Option<SocketAddr>,
     ui: Option<SocketAddr>,
     herder: Option<Herder>,
     work: Stage,
@@ -86,14 +91,17 @@ impl Node {
             registry: registry.as_ref().and_then(|l| l.local_addr().ok()),
             connect: connect.as_ref().and_then(|l| l.local_addr().ok()),
             kafka: None,
+            internal: None,
             work: Stage::default(),
             servers: Stage::default(),
             logs: Stage::default(),
         };
         if let Some(broker) = config.broker.clone() {
+            let internal = broker.listeners.iter().position(|listener| listener.name == INTERNAL);
             let broker =
                 Broker::start(broker).await.map_err(|e| Error::fatal("the broker cannot start").caused_by(e))?;
             node.kafka = broker.local_addrs().first().copied();
+            node.internal = internal.and_then(|index| broker.local_addrs().get(index).copied()).or(node.kafka);
             node.broker = Some(broker);
         }
         if let Err(error) = node.start_clients(config, registry, connect, ui).await {
@@ -113,7 +121,7 @@ impl Node {
         if registry.is_none() && connect.is_none() {
             return Ok(());
         }
-        let embedded = self.kafka.map(reachable);
+        let embedded = self.internal.map(reachable);
         let mut worker = config.worker;
         if let Some(bootstrap) = config.bootstrap_servers.or(embedded) {
             worker.insert("bootstrap.servers".to_owned(), bootstrap);
