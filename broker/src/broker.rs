@@ -1,6 +1,6 @@
 //! Starting and stopping: the data directory, recovery, listeners, background work, in one visible order.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,22 +18,23 @@ use crate::config::BrokerConfig;
 use crate::error::Error;
 use crate::group::Coordinator;
 use crate::handle::{Handle, Inner, offsets_topic};
+use crate::lock::DirLock;
 use crate::log::{Fs, StdFs, Syncer, uuid_text};
 use crate::server::Server;
 use crate::{listeners, maintenance};
 
 const CLEAN_MARK: &str = ".kafka_cleanshutdown";
 
-/// A running broker. Dropping it without [`Broker::shutdown`] is like a crash: the next start checks the logs.
+/// A running broker. Dropping it without [`Broker::shutdown`] is like a crash: nothing is written any more, the
+/// next start checks the logs. A start on the same directory in this process waits for work that is under way.
 #[derive(Debug)]
 pub struct Broker {
     handle: Handle,
     addresses: Vec<SocketAddr>,
     tracker: TaskTracker,
     stop: CancellationToken,
-    sync_thread: Option<JoinHandle<()>>,
-    /// Held, with its lock, as long as the broker lives.
-    _lock: File,
+    sync_threads: Vec<JoinHandle<()>>,
+    lock: Arc<DirLock>,
 }
 
 impl Broker {
@@ -49,11 +50,13 @@ impl Broker {
         let opened = tokio::task::spawn_blocking(move || open(opening)).await;
         let (lock, cluster_id, cluster) = opened.map_err(|e| Error::Thread(io::Error::other(e)))??;
         let cluster = Arc::new(cluster);
-        let (syncer, sync_thread) = Syncer::start().map_err(Error::Thread)?;
+        let (syncer, sync_threads) = Syncer::start().map_err(Error::Thread)?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let coordinator = Coordinator::load(cluster.clone(), syncer.clone(), config.clone(), tracker.clone());
         let stopping = AtomicBool::new(false);
-        let handle = Handle(Arc::new(Inner { config, cluster, coordinator, syncer, cluster_id, stopping }));
+        let dir_lock = Arc::downgrade(&lock);
+        let inner = Inner { config, cluster, coordinator, syncer, cluster_id, stopping, lock: dir_lock };
+        let handle = Handle(Arc::new(inner));
         tracker.spawn(handle.0.coordinator.clone().run_timers(stop.clone()));
         maintenance::spawn(&handle, &tracker, &stop);
         let server = Server {
@@ -69,7 +72,7 @@ impl Broker {
             tracker.spawn(server.clone().accept(listener, index));
         }
         tracing::info!(?addresses, cluster = handle.cluster_id(), took = ?began.elapsed(), "broker started");
-        Ok(Broker { handle, addresses, tracker, stop, sync_thread: Some(sync_thread), _lock: lock })
+        Ok(Broker { handle, addresses, tracker, stop, sync_threads, lock })
     }
 
     /// Addresses on which the broker listens, in the order of the listeners.
@@ -98,8 +101,8 @@ impl Broker {
         if tokio::time::timeout(Duration::from_secs(15), self.tracker.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        let (handle, thread) = (self.handle.clone(), self.sync_thread.take());
-        let closed = tokio::task::spawn_blocking(move || close(&handle, thread)).await;
+        let (handle, threads) = (self.handle.clone(), std::mem::take(&mut self.sync_threads));
+        let closed = tokio::task::spawn_blocking(move || close(&handle, threads)).await;
         closed.map_err(|e| Error::Thread(io::Error::other(e)))?
     }
 }
@@ -109,6 +112,8 @@ impl Drop for Broker {
         self.handle.0.stopping.store(true, Ordering::Relaxed);
         self.stop.cancel();
         self.handle.0.syncer.close();
+        self.handle.0.cluster.close();
+        self.lock.let_go();
     }
 }
 
@@ -117,11 +122,11 @@ fn storage(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
     move |source| Error::Storage { action, path, source }
 }
 
-fn open(config: Arc<BrokerConfig>) -> Result<(File, String, Cluster), Error> {
+fn open(config: Arc<BrokerConfig>) -> Result<(Arc<DirLock>, String, Cluster), Error> {
     let dir = config.data_dir.clone();
     let fs: Arc<dyn Fs> = Arc::new(StdFs);
     fs.create_dir(&dir).map_err(storage("create", &dir))?;
-    let lock = lock(&dir)?;
+    let lock = DirLock::take(&dir)?;
     let cluster_id = identify(fs.as_ref(), &config)?;
     let mark = dir.join(CLEAN_MARK);
     let clean = fs.stat(&mark).is_ok();
@@ -142,17 +147,6 @@ fn open(config: Arc<BrokerConfig>) -> Result<(File, String, Cluster), Error> {
         cluster.create_topic(&topic, false).map_err(failed).map_err(storage("create the offsets topic in", &dir))?;
     }
     Ok((lock, cluster_id, cluster))
-}
-
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(".lock");
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(storage("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(Error::Storage { action: "lock", path, source }),
-    }
 }
 
 /// Reads `meta.properties`, or makes it at the first start; answers the cluster's id.
@@ -178,7 +172,7 @@ fn identify(fs: &dyn Fs, config: &BrokerConfig) -> Result<String, Error> {
 }
 
 /// Syncs and closes all logs and leaves the mark of a clean stop.
-fn close(handle: &Handle, thread: Option<JoinHandle<()>>) -> Result<(), Error> {
+fn close(handle: &Handle, threads: Vec<JoinHandle<()>>) -> Result<(), Error> {
     let inner = &handle.0;
     let dir = &inner.config.data_dir;
     let mut failed = None;
@@ -191,7 +185,7 @@ fn close(handle: &Handle, thread: Option<JoinHandle<()>>) -> Result<(), Error> {
         }
     }
     inner.syncer.close();
-    if let Some(thread) = thread {
+    for thread in threads {
         let _ = thread.join();
     }
     if let Some(error) = failed {

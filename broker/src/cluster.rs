@@ -95,6 +95,8 @@ struct State {
 
 #[derive(Debug)]
 struct Changes {
+    /// The broker is gone: nothing may be changed any more.
+    closed: bool,
     metadata: Metadata,
     producer_ids: std::ops::Range<i64>,
 }
@@ -128,7 +130,7 @@ impl Cluster {
         }
         let cluster = Cluster {
             state: RwLock::new(State { broker_configs: metadata.broker_configs.clone(), ..State::default() }),
-            changes: Mutex::new(Changes { metadata: Metadata::default(), producer_ids: 0..0 }),
+            changes: Mutex::new(Changes { closed: false, metadata: Metadata::default(), producer_ids: 0..0 }),
             fs,
             config,
         };
@@ -425,7 +427,20 @@ impl Cluster {
         changes.producer_ids.next().ok_or(ResponseError::UnknownServerError)
     }
 
+    /// Ends all logs and all changes; blocks only for what is under way.
+    pub(crate) fn close(&self) {
+        self.change().closed = true;
+        for topic in self.topics() {
+            for partition in &topic.partitions {
+                partition.log().mark_closed();
+            }
+        }
+    }
+
     fn commit(&self, changes: &mut Changes, metadata: Metadata) -> Result<(), Refusal> {
+        if changes.closed {
+            return Err((ResponseError::NotController, "The broker has stopped.".to_owned()));
+        }
         save(self.fs.as_ref(), &self.config, &metadata).map_err(|e| storage(&e))?;
         changes.metadata = metadata;
         Ok(())

@@ -15,6 +15,7 @@ mod error;
 mod group;
 mod handle;
 mod listeners;
+mod lock;
 mod log;
 mod maintenance;
 mod server;

@@ -34,7 +34,12 @@ async fn repeat(handle: Handle, every: Duration, stop: CancellationToken, work: 
             () = tokio::time::sleep(every) => {}
         }
         let inner = handle.0.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || work(&inner)).await {
+        let Some(lock) = inner.lock.upgrade() else { return };
+        let work = move || {
+            work(&inner);
+            drop(lock);
+        };
+        if let Err(error) = tokio::task::spawn_blocking(work).await {
             tracing::error!(error = &error as &dyn std::error::Error, "background work failed");
         }
     }

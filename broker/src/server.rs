@@ -1,10 +1,11 @@
 //! Connections: accepting, cutting frames, answering in the order of the requests.
 //!
-//! As in Kafka one request of a connection is in work at a time, except that the next may start while a Produce
-//! still waits for the disk. Whatever cannot be read closes the connection.
+//! As in Kafka one request of a connection is in work at a time, except that the next is read meanwhile and may
+//! start while a Produce still waits for the disk. Whatever cannot be read closes the connection.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +25,10 @@ use crate::listeners::Advertised;
 /// Answers that may wait behind each other on one connection.
 const PIPELINE: usize = 32;
 const READ_STEP: usize = 64 << 10;
+/// Room that a client gets on its word.
+const USUAL_REQUEST: usize = 4 << 20;
+/// Buffers that leave in one write.
+const GATHERED: usize = 64;
 
 /// What all connections share.
 #[derive(Debug, Clone)]
@@ -102,12 +107,23 @@ impl Server {
     ) -> io::Result<()> {
         let idle = Duration::from_millis(self.handle.0.config.connections_max_idle_ms);
         let mut buffer = BytesMut::new();
+        let mut ahead = None;
         loop {
-            let Ok(frame) = tokio::time::timeout(idle, self.next_frame(&mut read, &mut buffer)).await else {
-                return Err(io::ErrorKind::TimedOut.into());
+            let frame = match ahead.take() {
+                Some(frame) => frame,
+                None => self.next_frame(&mut read, &mut buffer, idle).await,
             };
             let Some(frame) = frame? else { return Ok(()) };
-            let answer = match api::dispatch(context, frame).await {
+            let mut work = pin!(api::dispatch(context, frame));
+            let answer = loop {
+                // The request goes on being worked on; a frame that is half read stays in the buffer.
+                tokio::select! {
+                    biased;
+                    answer = &mut work => break answer,
+                    next = self.next_frame(&mut read, &mut buffer, idle), if ahead.is_none() => ahead = Some(next),
+                }
+            };
+            let answer = match answer {
                 Ok(Some(answer)) => answer,
                 Ok(None) => continue,
                 Err(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
@@ -119,7 +135,13 @@ impl Server {
     }
 
     /// The next request without its length; none when the client has closed.
-    async fn next_frame(&self, read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    /// Cancel-safe.
+    async fn next_frame(
+        &self,
+        read: &mut OwnedReadHalf,
+        buffer: &mut BytesMut,
+        idle: Duration,
+    ) -> io::Result<Option<Bytes>> {
         loop {
             let mut missing = READ_STEP;
             if let Some(head) = buffer.first_chunk::<4>() {
@@ -134,9 +156,12 @@ impl Server {
                 }
                 missing = 4 + len - buffer.len();
             }
-            // Room grows with what has arrived, not with what was announced.
-            buffer.reserve(missing.clamp(4 << 10, (buffer.len() + READ_STEP).max(1 << 20)));
-            if read.read_buf(buffer).await? == 0 {
+            // Room for a usual request at once; above that it grows with what has arrived, not with what was announced.
+            buffer.reserve(missing.clamp(4 << 10, buffer.len().max(USUAL_REQUEST)));
+            let Ok(got) = tokio::time::timeout(idle, read.read_buf(buffer)).await else {
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            if got? == 0 {
                 let whole = buffer.is_empty();
                 return if whole { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
             }
@@ -144,16 +169,31 @@ impl Server {
     }
 }
 
+/// Writes answers in their order; those that are ready at the same time leave together.
 async fn answer_all(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Answer>, closed: CancellationToken) {
-    while let Some(answer) = queue.recv().await {
-        let chunks = match answer {
-            Answer::Ready(chunks) => chunks,
-            Answer::Later(future) => match future.await {
-                Some(chunks) => chunks,
-                None => break,
-            },
-        };
-        if write_chunks(&mut write, chunks).await.is_err() {
+    let mut next = None;
+    while let Some(answer) = match next.take() {
+        Some(answer) => Some(answer),
+        None => queue.recv().await,
+    } {
+        let Some(mut chunks) = answer.ready().await else { break };
+        let mut last = false;
+        while chunks.len() < GATHERED
+            && let Ok(answer) = queue.try_recv()
+        {
+            match answer.now().await {
+                Ok(Some(more)) => chunks.extend(more),
+                Ok(None) => {
+                    last = true;
+                    break;
+                }
+                Err(later) => {
+                    next = Some(later);
+                    break;
+                }
+            }
+        }
+        if write_chunks(&mut write, chunks).await.is_err() || last {
             break;
         }
     }
@@ -167,7 +207,7 @@ async fn write_chunks(write: &mut OwnedWriteHalf, mut chunks: Vec<Bytes>) -> io:
             first += 1;
             continue;
         }
-        let slices: Vec<IoSlice<'_>> = chunks[first..].iter().take(64).map(|chunk| IoSlice::new(chunk)).collect();
+        let slices: Vec<IoSlice<'_>> = chunks[first..].iter().take(GATHERED).map(|chunk| IoSlice::new(chunk)).collect();
         let mut written = write.write_vectored(&slices).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());

@@ -25,7 +25,7 @@ pub(super) async fn handle(
         let mut answered = ListOffsetsTopicResponse::default();
         for asked in topic.partitions {
             let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
-                find(context, &topic.name.0, &asked, version)
+                find(context, &topic.name.0, &asked, version).await
             } else {
                 Err(ResponseError::InvalidRequest)
             };
@@ -43,7 +43,7 @@ pub(super) async fn handle(
     response
 }
 
-fn find(
+async fn find(
     context: &Context,
     topic: &str,
     asked: &ListOffsetsPartition,
@@ -65,5 +65,5 @@ fn find(
         time if time >= 0 => OffsetSpec::Timestamp(time),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
-    context.handle.find_offset(topic, asked.partition_index, spec)
+    context.handle.find_offset(topic, asked.partition_index, spec).await
 }

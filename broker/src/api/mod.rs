@@ -1,10 +1,11 @@
 //! Requests: one file per API key, one table of what is served. ApiVersions is computed from the table.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -85,6 +86,28 @@ impl Context {
 pub(crate) enum Answer {
     Ready(Vec<Bytes>),
     Later(Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>),
+}
+
+impl Answer {
+    /// Waits for the answer.
+    pub(crate) async fn ready(self) -> Option<Vec<Bytes>> {
+        match self {
+            Answer::Ready(chunks) => Some(chunks),
+            Answer::Later(future) => future.await,
+        }
+    }
+
+    /// The answer if it is there already; else the answer still to be waited for.
+    pub(crate) async fn now(self) -> Result<Option<Vec<Bytes>>, Answer> {
+        let mut future = match self {
+            Answer::Ready(chunks) => return Ok(Some(chunks)),
+            Answer::Later(future) => future,
+        };
+        match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+            Poll::Ready(chunks) => Ok(chunks),
+            Poll::Pending => Err(Answer::Later(future)),
+        }
+    }
 }
 
 /// Why a connection must be closed.
@@ -178,7 +201,7 @@ pub(crate) async fn dispatch(context: &Context, mut frame: Bytes) -> Result<Opti
     tracing::trace!(?api, version, client = header.client_id.as_deref(), "request");
     let body = GuardedBuf::new(frame, flexible);
     match api {
-        ApiKey::Produce => produce::answer(context, header, body),
+        ApiKey::Produce => produce::answer(context, header, body).await,
         ApiKey::Fetch => fetch::answer(context, &header, body).await.map(|chunks| Some(Answer::Ready(chunks))),
         _ => answer(context, &header, api, body).await.map(|chunks| Some(Answer::Ready(chunks))),
     }

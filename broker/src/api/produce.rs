@@ -1,5 +1,6 @@
 //! Produce (0): appends at once, answers when the records are as durable as `acks` asks.
 
+use bytes::Buf;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
@@ -8,13 +9,41 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader};
 
 use super::{Answer, Context, Unreadable, decode, encode, text};
-use crate::handle::{Acks, AppendError, PendingAppend};
+use crate::handle::{Acks, AppendError, Handle, PendingAppend};
 use crate::wire::guard::GuardedBuf;
+
+/// A larger request is appended where it may block.
+const INLINE_BYTES: usize = 128 << 10;
 
 type Appends = Vec<(TopicProduceData, Vec<(i32, Result<PendingAppend, AppendError>)>)>;
 
-pub(super) fn answer(context: &Context, header: RequestHeader, body: GuardedBuf) -> Result<Option<Answer>, Unreadable> {
-    let request: ProduceRequest = decode(body, header.request_api_version)?;
+pub(super) async fn answer(
+    context: &Context,
+    header: RequestHeader,
+    body: GuardedBuf,
+) -> Result<Option<Answer>, Unreadable> {
+    let (version, len) = (header.request_api_version, body.remaining());
+    let request: ProduceRequest = decode(body, version)?;
+    let acks = request.acks;
+    let (appends, failed) = if len < INLINE_BYTES {
+        append_all(&context.handle, request, version)
+    } else {
+        let handle = context.handle.clone();
+        let work = tokio::task::spawn_blocking(move || append_all(&handle, request, version));
+        work.await.map_err(|_| "the broker is stopping".to_owned())?
+    };
+    if acks == 0 {
+        // Nobody reads an answer; closing is the only way to make the client refresh its metadata.
+        return if failed { Err("a produce with acks=0 failed".to_owned()) } else { Ok(None) };
+    }
+    Ok(Some(Answer::Later(Box::pin(async move {
+        let response = respond(appends).await;
+        encode(&header, ApiKey::Produce, &response).ok()
+    }))))
+}
+
+/// Appends to all partitions in the order of the request; says also whether any was refused.
+fn append_all(handle: &Handle, request: ProduceRequest, version: i16) -> (Appends, bool) {
     let acks = match request.acks {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
@@ -25,31 +54,21 @@ pub(super) fn answer(context: &Context, header: RequestHeader, body: GuardedBuf)
     let mut appends: Appends = Vec::with_capacity(request.topic_data.len());
     for mut topic in request.topic_data {
         let partitions = std::mem::take(&mut topic.partition_data);
-        let found = context.cluster().topic(&topic.name.0).ok_or(ResponseError::UnknownTopicOrPartition);
+        let found = handle.0.cluster.topic(&topic.name.0).ok_or(ResponseError::UnknownTopicOrPartition);
         let append = |data: PartitionProduceData| -> Result<PendingAppend, AppendError> {
             let acks = acks?;
-            if context.handle.is_stopping() {
-                return Err(ResponseError::NotLeaderOrFollower.into());
-            }
             let records = data.records.filter(|r| !r.is_empty()).ok_or(ResponseError::InvalidRecord)?;
             let zstd = records.len() > 22 && records[22] & 7 == 4;
-            if zstd && header.request_api_version < 7 {
+            if zstd && version < 7 {
                 return Err(ResponseError::UnsupportedCompressionType.into());
             }
-            context.handle.append_to(found.as_ref().map_err(|e| *e)?, data.index, records, acks)
+            handle.append_to(found.as_ref().map_err(|e| *e)?, data.index, records, acks)
         };
         let results: Vec<_> = partitions.into_iter().map(|data| (data.index, append(data))).collect();
         failed |= results.iter().any(|(_, result)| result.is_err());
         appends.push((topic, results));
     }
-    if request.acks == 0 {
-        // Nobody reads an answer; closing is the only way to make the client refresh its metadata.
-        return if failed { Err("a produce with acks=0 failed".to_owned()) } else { Ok(None) };
-    }
-    Ok(Some(Answer::Later(Box::pin(async move {
-        let response = respond(appends).await;
-        encode(&header, ApiKey::Produce, &response).ok()
-    }))))
+    (appends, failed)
 }
 
 async fn respond(appends: Appends) -> ProduceResponse {

@@ -168,6 +168,7 @@ impl Log {
         self.producers.note(&header);
         let interval = self.interval();
         self.active().note(&header, interval);
+        self.warm.note(header.base_offset, header.total_len() as u64);
         self.wake(header.total_len() as i64);
         appended.last_offset = header.last_offset();
         Ok(appended)

@@ -3,6 +3,7 @@
 //! Batches pass through untouched but for base offset and leader epoch. Nothing here knows of the network.
 
 mod append;
+mod buffers;
 mod checkpoint;
 mod compaction;
 mod epochs;

@@ -52,6 +52,37 @@ pub(super) enum Health {
     Failed,
     /// The topic is gone.
     Deleted,
+    /// The broker is gone; another may own the files.
+    Closed,
+}
+
+/// Which part of a log was written so recently that reading it will not wait for the disk.
+#[derive(Debug, Default)]
+pub(super) struct Warm {
+    from: i64,
+    next: i64,
+    bytes: u64,
+}
+
+impl Warm {
+    /// Bytes that count as warm: between once and twice as many.
+    const BYTES: u64 = 32 << 20;
+
+    /// Nothing before `end` is warm.
+    pub(super) fn starting(end: i64) -> Self {
+        Warm { from: end, next: end, bytes: 0 }
+    }
+    /// First offset that is warm.
+    pub(super) fn from(&self) -> i64 {
+        self.from
+    }
+    /// Notes a batch that was written.
+    pub(super) fn note(&mut self, base_offset: i64, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes > Self::BYTES {
+            (self.from, self.next, self.bytes) = (self.next, base_offset, bytes);
+        }
+    }
 }
 
 /// What a log is opened with.
@@ -84,6 +115,7 @@ pub(crate) struct Log {
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
     pub(super) waiters: Vec<Weak<FetchWaiter>>,
+    pub(super) warm: Warm,
     pub(super) health: Health,
     pub(super) exists: bool,
     pub(super) new_files: bool,
@@ -129,6 +161,7 @@ impl Log {
             epochs: Epochs::default(),
             producers: Producers::default(),
             waiters: Vec::new(),
+            warm: Warm::starting(setup.log_start),
             health: Health::Good,
             exists: false,
             new_files: false,
@@ -241,7 +274,7 @@ impl Log {
 
     /// Writes all that makes the next start fast. The data itself must have been synced.
     pub(crate) fn close(&mut self) -> io::Result<()> {
-        if !self.exists || self.health == Health::Deleted {
+        if !self.exists || matches!(self.health, Health::Deleted | Health::Closed) {
             return Ok(());
         }
         self.heal()?;
@@ -265,9 +298,18 @@ impl Log {
         self.wake(i64::MAX / 2);
     }
 
+    /// Ends the log's life with the broker's: what was not begun yet does not touch the files any more.
+    pub(crate) fn mark_closed(&mut self) {
+        if self.health != Health::Deleted {
+            self.health = Health::Closed;
+        }
+        self.wake(i64::MAX / 2);
+    }
+
     pub(super) fn check_alive(&self) -> Result<(), ResponseError> {
         match self.health {
             Health::Deleted => Err(ResponseError::UnknownTopicOrPartition),
+            Health::Closed => Err(ResponseError::NotLeaderOrFollower),
             Health::Failed => Err(ResponseError::KafkaStorageError),
             Health::Good | Health::Torn => Ok(()),
         }

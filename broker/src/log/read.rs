@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use super::buffers::ReadBuffer;
 use super::fs::LogFile;
 use super::partition::{Log, Partition};
 use super::segment::Scanner;
@@ -61,7 +62,7 @@ impl Log {
 impl Place {
     /// Position of the batch that holds `offset` or the first after it, with its length.
     fn find(&self, offset: i64) -> io::Result<Option<(u64, usize)>> {
-        let mut scanner = Scanner::new(self.file.clone(), self.position, self.size);
+        let mut scanner = Scanner::lookup(self.file.clone(), self.position, self.size);
         while let Some((position, header)) = scanner.next()? {
             if header.last_offset() >= offset {
                 return Ok(Some((position, header.total_len())));
@@ -72,6 +73,12 @@ impl Place {
 }
 
 impl Partition {
+    /// Whether there is something to read at `offset`, and whether it may have to come from the disk.
+    pub(crate) fn unread(&self, offset: i64) -> (bool, bool) {
+        let log = self.log();
+        (offset < log.end, offset < log.end && offset < log.warm.from())
+    }
+
     /// Whole batches from the one that holds `offset` on, at most `max_bytes`; with `at_least_one`, the first
     /// batch even if it is larger. Empty at the end of the log.
     pub(crate) fn read(
@@ -193,16 +200,10 @@ impl Place {
             return Ok(Bytes::new());
         }
         let want = (max_bytes.max(first_len) as u64).min(self.size - position) as usize;
-        let mut bytes = vec![0; want];
-        let read = self.file.read_at(&mut bytes, position)?;
-        bytes.truncate(read);
-        let whole = whole_batches(&bytes);
-        bytes.truncate(whole);
-        // A large buffer with little in it would hold memory while the answer waits for the socket.
-        if whole < want / 2 {
-            bytes.shrink_to_fit();
-        }
-        Ok(Bytes::from(bytes))
+        let mut buffer = ReadBuffer::take(want);
+        let read = self.file.read_at(buffer.first_mut(want), position)?;
+        let whole = whole_batches(buffer.first_mut(read));
+        Ok(buffer.into_bytes(whole))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::epochs::Epochs;
-use super::partition::{Log, LogSetup};
+use super::partition::{Log, LogSetup, Warm};
 use super::producer_state::Producers;
 use super::segment::{Scanner, Segment, segment_path};
 use crate::wire::batch::verify;
@@ -33,6 +33,7 @@ impl Log {
         }
         log.synced_end = log.end;
         log.adjust_start();
+        log.warm = Warm::starting(log.end);
         log.load_producers()?;
         log.leader_epoch = log.leader_epoch.max(log.epochs.latest().unwrap_or(0));
         Ok(log)

@@ -9,6 +9,8 @@ use super::index::Index;
 use crate::wire::batch::{BatchHeader, HEADER_LEN};
 
 const SCAN_BUFFER: usize = 32 << 10;
+/// A look-up needs a header or two, near the place that the index named.
+const LOOKUP_BUFFER: usize = 1 << 10;
 
 /// A segment; all its state that is not in the files.
 #[derive(Debug)]
@@ -172,12 +174,19 @@ pub(crate) struct Scanner {
     end: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// Bytes to read next; doubles up to [`SCAN_BUFFER`].
+    step: usize,
 }
 
 impl Scanner {
     /// Walks from `pos`, which must be the start of a batch, to `end`.
     pub(crate) fn new(file: Arc<dyn LogFile>, pos: u64, end: u64) -> Self {
-        Scanner { file, pos, end, buffer: Vec::new(), buffer_at: 0 }
+        Scanner { file, pos, end, buffer: Vec::new(), buffer_at: 0, step: SCAN_BUFFER }
+    }
+
+    /// Like [`Scanner::new`] when the walk will probably be short.
+    pub(crate) fn lookup(file: Arc<dyn LogFile>, pos: u64, end: u64) -> Self {
+        Scanner { step: LOOKUP_BUFFER, ..Scanner::new(file, pos, end) }
     }
 
     /// Where the next batch would start.
@@ -193,7 +202,8 @@ impl Scanner {
         let inside =
             self.pos >= self.buffer_at && self.pos + HEADER_LEN as u64 <= self.buffer_at + self.buffer.len() as u64;
         if !inside {
-            let want = (self.end - self.pos).min(SCAN_BUFFER as u64) as usize;
+            let want = (self.end - self.pos).min(self.step as u64) as usize;
+            self.step = (self.step * 2).min(SCAN_BUFFER);
             self.buffer.resize(want, 0);
             let read = self.file.read_at(&mut self.buffer, self.pos)?;
             self.buffer.truncate(read);

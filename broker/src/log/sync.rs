@@ -1,11 +1,12 @@
-//! Group commit: one thread makes appended batches durable; what arrives while it works shares the next round.
+//! Group commit: a few threads make appended batches durable; what arrives for a partition while it is being
+//! synced shares its next round, and partitions do not wait for each other.
 //!
 //! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
 //! appends until a restart has read back what is really on disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use kafka_protocol::ResponseError;
@@ -13,20 +14,30 @@ use tokio::sync::oneshot;
 
 use super::partition::{Health, Log, Partition};
 
-/// Syncs that run at the same time, since each waits for the disk.
-const PARALLEL: usize = 8;
+/// Partitions that are synced at the same time; each thread only waits for the disk.
+const THREADS: usize = 8;
 
 /// Base of a segment, its size, its file.
 type Unsynced = (i64, u64, Arc<dyn super::fs::LogFile>);
 type Done = oneshot::Sender<Result<(), ResponseError>>;
 
+/// What is asked for one partition.
+#[derive(Debug, Default)]
+struct Asked {
+    waiting: Vec<Done>,
+    /// Something was asked since a thread began to work on it.
+    again: bool,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    asked: Vec<(Arc<Partition>, Option<Done>)>,
+    ready: VecDeque<Arc<Partition>>,
+    /// By address of a partition that is ready or being worked on.
+    asked: HashMap<usize, Asked>,
     closed: bool,
 }
 
-/// Handle of the sync thread.
+/// Handle of the sync threads.
 #[derive(Debug, Default)]
 pub(crate) struct Syncer {
     queue: Mutex<Queue>,
@@ -34,12 +45,18 @@ pub(crate) struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread; it ends after [`Syncer::close`], when the queue is empty.
-    pub(crate) fn start() -> io::Result<(Arc<Self>, JoinHandle<()>)> {
+    /// Starts the threads; they end after [`Syncer::close`], when the queue is empty.
+    pub(crate) fn start() -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let syncer = Arc::new(Syncer::default());
-        let worker = syncer.clone();
-        let thread = std::thread::Builder::new().name("towline-sync".to_owned()).spawn(move || worker.run())?;
-        Ok((syncer, thread))
+        let thread = |i| {
+            let worker = syncer.clone();
+            std::thread::Builder::new().name(format!("towline-sync-{i}")).spawn(move || worker.run())
+        };
+        let threads = (0..THREADS).map(thread).collect::<io::Result<Vec<_>>>();
+        if threads.is_err() {
+            syncer.close();
+        }
+        Ok((syncer, threads?))
     }
 
     /// Resolves when all that was appended before the call is on disk.
@@ -54,69 +71,76 @@ impl Syncer {
         self.push(partition, None);
     }
 
-    /// Lets the thread end after what is queued.
+    /// Lets the threads end after what is queued.
     pub(crate) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.wake.notify_one();
+        self.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, partition: &Arc<Partition>, done: Option<Done>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock();
         if queue.closed {
             // Dropping the sender tells the waiter that durability is not known.
             return;
         }
-        queue.asked.push((partition.clone(), done));
-        if queue.asked.len() == 1 {
+        let mut fresh = false;
+        let asked = queue.asked.entry(address(partition)).or_insert_with(|| {
+            fresh = true;
+            Asked::default()
+        });
+        asked.waiting.extend(done);
+        asked.again = true;
+        if fresh {
+            queue.ready.push_back(partition.clone());
             self.wake.notify_one();
         }
     }
 
     fn run(&self) {
+        while let Some((partition, waiting)) = self.begin() {
+            let result = partition.sync_now();
+            for done in waiting {
+                let _ = done.send(result);
+            }
+            self.end(partition);
+        }
+    }
+
+    /// The next partition, with those that wait for it; none when closed.
+    fn begin(&self) -> Option<(Arc<Partition>, Vec<Done>)> {
+        let mut queue = self.lock();
         loop {
-            let asked = {
-                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                while queue.asked.is_empty() {
-                    if queue.closed {
-                        return;
-                    }
-                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                }
-                std::mem::take(&mut queue.asked)
-            };
-            commit(asked);
+            if let Some(partition) = queue.ready.pop_front() {
+                let asked = queue.asked.entry(address(&partition)).or_default();
+                asked.again = false;
+                let waiting = std::mem::take(&mut asked.waiting);
+                return Some((partition, waiting));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Queues the partition again if more was asked for meanwhile.
+    fn end(&self, partition: Arc<Partition>) {
+        let mut queue = self.lock();
+        let key = address(&partition);
+        if queue.asked.get(&key).is_some_and(|asked| asked.again) {
+            queue.ready.push_back(partition);
+        } else {
+            queue.asked.remove(&key);
         }
     }
 }
 
-fn commit(asked: Vec<(Arc<Partition>, Option<Done>)>) {
-    let mut rounds: HashMap<*const Partition, (Arc<Partition>, Vec<Done>)> = HashMap::new();
-    for (partition, done) in asked {
-        rounds.entry(Arc::as_ptr(&partition)).or_insert_with(|| (partition, Vec::new())).1.extend(done);
-    }
-    let mut rounds: Vec<_> = rounds.into_values().collect();
-    if let [(partition, waiting)] = rounds.as_mut_slice() {
-        finish(partition, std::mem::take(waiting));
-        return;
-    }
-    let share = rounds.len().div_ceil(PARALLEL);
-    std::thread::scope(|scope| {
-        while !rounds.is_empty() {
-            let part: Vec<_> = rounds.drain(..share.min(rounds.len())).collect();
-            scope.spawn(move || {
-                for (partition, waiting) in part {
-                    finish(&partition, waiting);
-                }
-            });
-        }
-    });
-}
-
-fn finish(partition: &Partition, waiting: Vec<Done>) {
-    let result = partition.sync_now();
-    for done in waiting {
-        let _ = done.send(result);
-    }
+fn address(partition: &Arc<Partition>) -> usize {
+    Arc::as_ptr(partition).addr()
 }
 
 impl Partition {
@@ -128,7 +152,8 @@ impl Partition {
                 Health::Failed => return Err(ResponseError::KafkaStorageError),
                 // What cannot be read any more need not be durable.
                 Health::Deleted => return Ok(()),
-                Health::Good | Health::Torn => {}
+                // Whoever waits for an append that was made before the broker was dropped may still get its answer.
+                Health::Good | Health::Torn | Health::Closed => {}
             }
             if log.synced_end >= log.end {
                 return Ok(());
@@ -175,7 +200,7 @@ impl Log {
     }
 
     fn fail(&mut self, error: &io::Error) -> ResponseError {
-        if self.health != Health::Deleted {
+        if !matches!(self.health, Health::Deleted | Health::Closed) {
             self.health = Health::Failed;
             tracing::error!(
                 dir = %self.dir.display(),

@@ -1,0 +1,55 @@
+//! Consumer groups and their offsets.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+
+use super::Handle;
+use crate::group::{CommitRequest, Committed, JoinReply, JoinRequest, SyncReply, SyncRequest};
+
+impl Handle {
+    /// Joins a group; resolves when the rebalance ends.
+    pub async fn join_group(&self, request: JoinRequest) -> JoinReply {
+        self.0.coordinator.join(request).await
+    }
+
+    /// Hands in (leader) or waits for (follower) the assignment.
+    ///
+    /// # Errors
+    /// As SyncGroup answers.
+    pub async fn sync_group(&self, request: SyncRequest) -> Result<SyncReply, ResponseError> {
+        self.0.coordinator.sync(request).await
+    }
+
+    /// A sign of life of a group member.
+    ///
+    /// # Errors
+    /// As Heartbeat answers; REBALANCE_IN_PROGRESS means rejoin.
+    pub fn heartbeat(
+        &self,
+        group: &str,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
+        self.0.coordinator.heartbeat(group, member, instance, generation)
+    }
+
+    /// Removes a member from a group.
+    ///
+    /// # Errors
+    /// As LeaveGroup answers for the member.
+    pub fn leave_group(&self, group: &str, member: &str, instance: Option<&str>) -> Result<(), ResponseError> {
+        self.0.coordinator.leave(group, member, instance)
+    }
+
+    /// Commits offsets; resolves when they are durable. The answer carries an error per offset.
+    pub async fn commit_offsets(&self, request: CommitRequest) -> CommitRequest {
+        self.0.coordinator.commit(request).await
+    }
+
+    /// Committed offsets of a group, by topic and partition.
+    pub fn committed_offsets(&self, group: &str) -> BTreeMap<(String, i32), Committed> {
+        self.0.coordinator.offsets(group)
+    }
+}

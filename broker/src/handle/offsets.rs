@@ -1,0 +1,57 @@
+//! Offsets of a log: its ends, and those found by time.
+
+use kafka_protocol::ResponseError;
+
+use super::Handle;
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first of the log.
+    Earliest,
+    /// That of the next record.
+    Latest,
+    /// That of the record with the largest time.
+    MaxTimestamp,
+    /// That of the first record at or after a time.
+    Timestamp(i64),
+}
+
+/// An offset that was asked for; all fields are -1 if no record matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: i64,
+    /// Time of the record, if asked for by time.
+    pub timestamp: i64,
+    /// Leader epoch of the record.
+    pub leader_epoch: i32,
+}
+
+impl Handle {
+    /// Looks up an offset.
+    ///
+    /// # Errors
+    /// As ListOffsets answers for the partition.
+    pub async fn find_offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        spec: OffsetSpec,
+    ) -> Result<FoundOffset, ResponseError> {
+        let partition = self.0.cluster.partition(topic, partition)?;
+        let by_time = |found: Option<(i64, i64, i32)>| match found {
+            Some((timestamp, offset, leader_epoch)) => FoundOffset { offset, timestamp, leader_epoch },
+            None => FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 },
+        };
+        match spec {
+            OffsetSpec::MaxTimestamp => self.on_disk(move |_| partition.max_time()).await.map(by_time),
+            OffsetSpec::Timestamp(time) => self.on_disk(move |_| partition.find_time(time)).await.map(by_time),
+            OffsetSpec::Earliest | OffsetSpec::Latest => {
+                let log = partition.log();
+                let offset = if spec == OffsetSpec::Earliest { log.log_start() } else { log.end() };
+                Ok(FoundOffset { offset, timestamp: -1, leader_epoch: log.epoch_at(offset) })
+            }
+        }
+    }
+}
