@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use towline_connectors::api::{
-    Health, OffsetReader, Origin, Position, Props, Rejected, Result, SinkConnector, SinkContext, SinkRecord, SinkTask,
-    SourceConnector, SourceContext, SourceRecord, SourceTask,
+    ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Rejected, Result, SinkConnector, SinkContext,
+    SinkRecord, SinkTask, SourceConnector, SourceContext, SourceRecord, SourceTask,
 };
 use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
 
@@ -110,7 +110,10 @@ impl Sink {
             connector: "sink".into(),
             task: 0,
             // As each connector has a group of its own.
-            group: format!("connect-{}", props.get("table.name.format").map_or("sink", String::as_str)).into(),
+            group: ConsumerGroup {
+                cluster: "k".into(),
+                name: format!("connect-{}", props.get("table.name.format").map_or("sink", String::as_str)).into(),
+            },
             stop: CancellationToken::new(),
             health: health.clone(),
         };

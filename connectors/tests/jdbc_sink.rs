@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use towline_connectors::api::{
-    ErrorKind, Health, Origin, Record, SinkConnector, SinkContext, SinkRecord, TopicPartition,
+    ConsumerGroup, ErrorKind, Health, Origin, Record, SinkConnector, SinkContext, SinkRecord, TopicPartition,
 };
 use towline_connectors::data::{Datum, Field, Schema, Type, Value};
 use towline_connectors::jdbc::JdbcSinkConnector;
@@ -175,7 +175,7 @@ async fn a_task_that_fails_over_a_bad_row_leaves_nothing_half_written() {
     assert_eq!(db.text("SELECT count(*) FROM t").await, "0");
     let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
     let partition = TopicPartition { topic: "t".into(), partition: 0 };
-    assert!(sink.task.assigned(&[partition]).await.unwrap().is_empty());
+    assert!(sink.task.assigned(&[(partition, 100)]).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,11 +223,12 @@ async fn offsets_are_stored_with_the_rows() {
     let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
     let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
     let partition = TopicPartition { topic: "t".into(), partition: 0 };
-    assert!(sink.task.assigned(std::slice::from_ref(&partition)).await.unwrap().is_empty());
+    let assigned = [(partition.clone(), 100)];
+    assert!(sink.task.assigned(&assigned).await.unwrap().is_empty());
     sink.task.put(&rows(0, 10, &s)).await.unwrap();
     // A second task takes over and gets what the group had not committed, and more.
     let mut other = Sink::open(&props(&db, &[])).await.unwrap();
-    assert_eq!(other.task.assigned(std::slice::from_ref(&partition)).await.unwrap(), [(partition.clone(), 10)]);
+    assert_eq!(other.task.assigned(&assigned).await.unwrap(), [(partition.clone(), 10)]);
     other.task.put(&rows(5, 10, &s)).await.unwrap();
     // The first one does not know that yet.
     sink.task.put(&rows(10, 10, &s)).await.unwrap();
@@ -318,7 +319,7 @@ async fn wrong_passwords_are_told_at_the_key() {
     let context = SinkContext {
         connector: "s".into(),
         task: 0,
-        group: "g".into(),
+        group: ConsumerGroup { cluster: "k".into(), name: "g".into() },
         stop: tokio_util::sync::CancellationToken::new(),
         health: Health::default(),
     };

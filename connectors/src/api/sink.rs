@@ -24,17 +24,32 @@ pub trait SinkConnector: Send + Sync {
     /// # Errors
     /// Retriable errors are retried with backoff, others make the task FAILED.
     async fn open(&self, props: &Props, context: SinkContext) -> Result<Box<dyn SinkTask>>;
+
+    /// A user sets offsets of the stopped connector over REST (KIP-875), `None` for one forgets it, for all forgets all:
+    /// what the target knows of them must follow. Whether it knows any.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    async fn alter_offsets(
+        &self,
+        _props: &Props,
+        _group: &ConsumerGroup,
+        _offsets: Option<&[(TopicPartition, Option<i64>)]>,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// One running part of a sink.
 #[async_trait]
 pub trait SinkTask: Send {
-    /// These partitions are now this task's. Answers where to read on, for each partition whose progress the target
-    /// itself knows better than the consumer group (exactly-once); others resume from the group's offset.
+    /// These partitions are now this task's, each with the end of its log. Answers where to read on, for each partition
+    /// whose progress the target itself knows better than the consumer group (exactly-once); others resume from the
+    /// group's offset. An offset beyond the end belongs to an earlier log of that name and means nothing now.
     ///
     /// # Errors
     /// Retriable errors are retried, others make the task FAILED.
-    async fn assigned(&mut self, _partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>> {
+    async fn assigned(&mut self, _partitions: &[(TopicPartition, i64)]) -> Result<Vec<(TopicPartition, i64)>> {
         Ok(Vec::new())
     }
 
@@ -70,6 +85,15 @@ pub struct Rejected {
     pub error: Error,
 }
 
+/// A consumer group of one cluster: the same name elsewhere is another group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerGroup {
+    /// The cluster's id.
+    pub cluster: Arc<str>,
+    /// The group's name.
+    pub name: Arc<str>,
+}
+
 /// What a sink task gets from the worker.
 #[derive(Debug, Clone)]
 pub struct SinkContext {
@@ -78,7 +102,7 @@ pub struct SinkContext {
     /// The task's number, from 0.
     pub task: usize,
     /// The consumer group that the task reads in.
-    pub group: Arc<str>,
+    pub group: ConsumerGroup,
     /// Cancelled when the task is to stop.
     pub stop: CancellationToken,
     /// What the status shows while the task retries.

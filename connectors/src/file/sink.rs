@@ -121,7 +121,7 @@ mod tests {
         let context = SinkContext {
             connector: Arc::from("c"),
             task: 0,
-            group: Arc::from("connect-c"),
+            group: crate::api::ConsumerGroup { cluster: Arc::from("k"), name: Arc::from("connect-c") },
             stop: CancellationToken::new(),
             health: Health::default(),
         };

@@ -57,6 +57,7 @@ impl From<towline_connectors::api::Error> for Refusal {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) kafka: Arc<dyn Kafka>,
+    pub(crate) cluster_id: Arc<str>,
     pub(crate) stores: Stores,
     pub(crate) config: Arc<WorkerConfig>,
     pub(crate) worker_id: Arc<str>,
@@ -69,7 +70,6 @@ pub(crate) struct Shared {
 pub struct Herder {
     shared: Arc<Shared>,
     supervisors: Arc<Mutex<HashMap<String, SupervisorHandle>>>,
-    cluster_id: Arc<str>,
 }
 
 /// A connector as REST shows it.
@@ -105,13 +105,14 @@ impl Herder {
         let cluster_id = kafka.cluster_id().await?;
         let shared = Arc::new(Shared {
             kafka,
+            cluster_id: Arc::from(cluster_id),
             stores,
             config,
             worker_id: Arc::from(worker_id),
             tracker: tracker.clone(),
             stop: stop.clone(),
         });
-        let herder = Self { shared, supervisors: Arc::default(), cluster_id: Arc::from(cluster_id) };
+        let herder = Self { shared, supervisors: Arc::default() };
         tracker.spawn(herder.clone().follow());
         Ok(herder)
     }
@@ -160,7 +161,7 @@ impl Herder {
 
     /// The cluster that the worker is attached to.
     pub fn cluster_id(&self) -> &str {
-        &self.cluster_id
+        &self.shared.cluster_id
     }
 
     /// The worker's settings.

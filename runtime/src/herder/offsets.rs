@@ -1,9 +1,10 @@
 //! Offsets over REST (KIP-875): what a source has read, what a sink's group has committed.
 
 use serde_json::{Map, Value, json};
-use towline_connectors::api::{Connector, Position, TopicPartition};
+use towline_connectors::api::{Connector, ConsumerGroup, Position, TopicPartition};
 
 use super::{Herder, Refusal, find_connector};
+use crate::config_providers;
 use crate::store::{ConnectorState, TargetState};
 use crate::task::group_of;
 
@@ -52,6 +53,7 @@ impl Herder {
         let state = self.stopped(name)?;
         if is_sink(&state) {
             let offsets = entries.iter().map(sink_entry).collect::<Result<Vec<_>, _>>()?;
+            self.alter_target(name, &state, Some(&offsets)).await?;
             self.shared.kafka.alter_group_offsets(&group_of(name, &state.config), &offsets).await?;
             return Ok(MANAGED.to_owned());
         }
@@ -68,6 +70,26 @@ impl Herder {
         })
     }
 
+    /// Lets what the target itself knows of a sink's offsets follow.
+    async fn alter_target(
+        &self,
+        name: &str,
+        state: &ConnectorState,
+        offsets: Option<&[(TopicPartition, Option<i64>)]>,
+    ) -> Result<bool, Refusal> {
+        let Some(Connector::Sink(sink)) =
+            find_connector(state.config.get("connector.class").map_or("", String::as_str))
+        else {
+            return Ok(false);
+        };
+        let props = config_providers::resolve(&state.config, &self.shared.config)?;
+        let group = ConsumerGroup {
+            cluster: self.shared.cluster_id.clone(),
+            name: group_of(name, &state.config).as_str().into(),
+        };
+        Ok(sink.alter_offsets(&props, &group, offsets).await?)
+    }
+
     /// Forgets all offsets of a stopped connector; the text of the answer.
     ///
     /// # Errors
@@ -75,6 +97,7 @@ impl Herder {
     pub async fn reset_offsets(&self, name: &str) -> Result<String, Refusal> {
         let state = self.stopped(name)?;
         if is_sink(&state) {
+            self.alter_target(name, &state, None).await?;
             self.shared.kafka.delete_group(&group_of(name, &state.config)).await?;
         } else {
             let known = self.shared.stores.offsets.of_connector(name);

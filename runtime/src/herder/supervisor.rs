@@ -316,6 +316,7 @@ impl Supervisor {
             connector_props,
             worker: self.shared.config.clone(),
             worker_id: self.shared.worker_id.clone(),
+            cluster_id: self.shared.cluster_id.clone(),
             kafka: self.shared.kafka.clone(),
             stores: self.shared.stores.clone(),
             stop,

@@ -213,9 +213,9 @@ pub trait GroupConsumer: Send {
 /// What a consumer group tells a member.
 #[derive(Debug)]
 pub enum GroupEvent {
-    /// Partitions are now this member's; the answer says where to start those that should not start at the committed
-    /// offset. Nothing is read before the answer.
-    Assigned(Vec<TopicPartition>, oneshot::Sender<Vec<(TopicPartition, i64)>>),
+    /// Partitions are now this member's, each with the end of its log; the answer says where to start those that should
+    /// not start at the committed offset. Nothing is read before the answer.
+    Assigned(Vec<(TopicPartition, i64)>, oneshot::Sender<Vec<(TopicPartition, i64)>>),
     /// Partitions go to someone else; they are held until the answer.
     Revoked(Vec<TopicPartition>, oneshot::Sender<()>),
     /// Records, in order within each partition.

@@ -39,6 +39,8 @@ pub struct TaskContext {
     pub worker: Arc<WorkerConfig>,
     /// The worker's id, `host:port`.
     pub worker_id: Arc<str>,
+    /// The cluster's id.
+    pub cluster_id: Arc<str>,
     /// The log.
     pub kafka: Arc<dyn Kafka>,
     /// The worker's state.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_connectors::api::{
-    Error, ErrorKind, Header, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord, SinkTask,
-    TopicPartition,
+    ConsumerGroup, Error, ErrorKind, Header, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord,
+    SinkTask, TopicPartition,
 };
 use towline_connectors::data::Datum;
 
@@ -50,7 +50,7 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnec
                 SinkContext {
                     connector: context.connector.clone(),
                     task: context.task,
-                    group: group.as_str().into(),
+                    group: ConsumerGroup { cluster: context.cluster_id.clone(), name: group.as_str().into() },
                     stop: context.stop.clone(),
                     health: context.health.clone(),
                 },
@@ -270,7 +270,7 @@ impl SinkRun<'_> {
         }
     }
 
-    async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>> {
+    async fn assigned(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<Vec<(TopicPartition, i64)>> {
         let mut backoff = Backoff::default();
         loop {
             match self.task.assigned(partitions).await {

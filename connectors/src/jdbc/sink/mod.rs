@@ -12,8 +12,11 @@ mod write;
 
 use async_trait::async_trait;
 
-use crate::api::{ConfigError, Props, Result, SinkConnector, SinkContext, SinkTask, Spec};
+use crate::api::{
+    ConfigError, ConsumerGroup, Props, Result, SinkConnector, SinkContext, SinkTask, Spec, TopicPartition,
+};
 use crate::jdbc::connection_keys::{Connector, check_connection};
+use crate::postgres::failure;
 
 static SPEC: Spec = Spec {
     class: "io.confluent.connect.jdbc.JdbcSinkConnector",
@@ -55,5 +58,23 @@ impl SinkConnector for JdbcSinkConnector {
     async fn open(&self, props: &Props, context: SinkContext) -> Result<Box<dyn SinkTask>> {
         let config = config::SinkConfig::read(props)?;
         Ok(Box::new(task::JdbcSinkTask::open(config, connector(props)?, context).await?))
+    }
+
+    async fn alter_offsets(
+        &self,
+        props: &Props,
+        group: &ConsumerGroup,
+        offsets: Option<&[(TopicPartition, Option<i64>)]>,
+    ) -> Result<bool> {
+        let config = config::SinkConfig::read(props)?;
+        if config.exactly_once == config::ExactlyOnce::Disabled {
+            return Ok(false);
+        }
+        let mut session = connector(props)?.open().await?;
+        let mut store = offsets::OffsetStore::new(&config.offsets_table, group.clone());
+        let altered = store.alter(&mut session, offsets).await;
+        session.close().await;
+        altered
+            .map_err(|error| failure::to_error(error, &format!("could not alter the offsets table {}", store.table())))
     }
 }

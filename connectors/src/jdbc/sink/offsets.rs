@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
-use crate::api::TopicPartition;
+use crate::api::{ConsumerGroup, TopicPartition};
 use crate::postgres::connection::Session;
 use crate::postgres::quote::{identifier, split_name};
 
@@ -15,7 +15,7 @@ use crate::postgres::quote::{identifier, split_name};
 #[derive(Debug)]
 pub(super) struct OffsetStore {
     table: String,
-    group: Arc<str>,
+    group: ConsumerGroup,
     /// Partitions whose rows are known to exist.
     known: Vec<TopicPartition>,
 }
@@ -25,7 +25,7 @@ pub(super) type NextOffsets = BTreeMap<TopicPartition, i64>;
 
 impl OffsetStore {
     /// For a table name, which may be qualified, and a group.
-    pub(super) fn new(table: &str, group: Arc<str>) -> Self {
+    pub(super) fn new(table: &str, group: ConsumerGroup) -> Self {
         let table = split_name(table).iter().map(|part| identifier(part)).collect::<Vec<_>>().join(".");
         Self { table, group, known: Vec::new() }
     }
@@ -45,9 +45,9 @@ impl OffsetStore {
             return Ok(());
         }
         let sql = format!(
-            "CREATE TABLE IF NOT EXISTS {} (consumer_group text NOT NULL, topic text NOT NULL, partition int4 NOT NULL, \
+            "CREATE TABLE IF NOT EXISTS {} (cluster_id text NOT NULL, consumer_group text NOT NULL, topic text NOT NULL, partition int4 NOT NULL, \
              next_offset int8 NOT NULL, updated_at timestamptz NOT NULL DEFAULT now(), \
-             PRIMARY KEY (consumer_group, topic, partition))",
+             PRIMARY KEY (cluster_id, consumer_group, topic, partition))",
             self.table
         );
         match session.run(sql).await {
@@ -69,16 +69,17 @@ impl OffsetStore {
             return Ok(());
         }
         let sql = format!(
-            "INSERT INTO {} (consumer_group, topic, partition, next_offset) SELECT $1, p.t, p.n, -1 \
-             FROM unnest($2::text[], $3::int4[]) p(t, n) ORDER BY 2, 3 ON CONFLICT DO NOTHING",
+            "INSERT INTO {} (cluster_id, consumer_group, topic, partition, next_offset) SELECT $4, $1, p.t, p.n, -1 \
+             FROM unnest($2::text[], $3::int4[]) p(t, n) ORDER BY 3, 4 ON CONFLICT DO NOTHING",
             self.table
         );
         let topics: Vec<&str> = new.iter().map(|partition| &*partition.topic).collect();
         let numbers: Vec<i32> = new.iter().map(|partition| partition.partition).collect();
         sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group)
+            .bind(&*self.group.name)
             .bind(&topics)
             .bind(&numbers)
+            .bind(&*self.group.cluster)
             .execute(&mut session.connection)
             .await?;
         let new: Vec<TopicPartition> = new.into_iter().cloned().collect();
@@ -94,7 +95,7 @@ impl OffsetStore {
         lock: bool,
     ) -> Result<NextOffsets, sqlx::Error> {
         let sql = format!(
-            "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = $1 AND (topic, partition) IN \
+            "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = $1 AND cluster_id = $4 AND (topic, partition) IN \
              (SELECT * FROM unnest($2::text[], $3::int4[])) ORDER BY topic, partition{}",
             self.table,
             if lock { " FOR UPDATE" } else { "" }
@@ -102,9 +103,10 @@ impl OffsetStore {
         let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
         let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition).collect();
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group)
+            .bind(&*self.group.name)
             .bind(&topics)
             .bind(&numbers)
+            .bind(&*self.group.cluster)
             .fetch_all(&mut session.connection)
             .await?;
         rows.iter()
@@ -123,17 +125,18 @@ impl OffsetStore {
         }
         let sql = format!(
             "UPDATE {} o SET next_offset = p.o, updated_at = now() FROM unnest($2::text[], $3::int4[], $4::int8[]) \
-             p(t, n, o) WHERE o.consumer_group = $1 AND o.topic = p.t AND o.partition = p.n",
+             p(t, n, o) WHERE o.consumer_group = $1 AND o.cluster_id = $5 AND o.topic = p.t AND o.partition = p.n",
             self.table
         );
         let topics: Vec<&str> = next.keys().map(|partition| &*partition.topic).collect();
         let numbers: Vec<i32> = next.keys().map(|partition| partition.partition).collect();
         let offsets: Vec<i64> = next.values().copied().collect();
         let done = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group)
+            .bind(&*self.group.name)
             .bind(&topics)
             .bind(&numbers)
             .bind(&offsets)
+            .bind(&*self.group.cluster)
             .execute(&mut session.connection)
             .await?;
         if done.rows_affected() != next.len() as u64 {
@@ -141,6 +144,59 @@ impl OffsetStore {
             return Err(sqlx::Error::Protocol("the rows of the offsets table were deleted meanwhile".to_owned()));
         }
         Ok(())
+    }
+
+    /// Where to read on in partitions that were just assigned, each given with the end of its log. A stored offset beyond
+    /// that end is of an earlier topic of the same name: it is forgotten, or the new topic's records would be skipped.
+    pub(super) async fn resume(
+        &mut self,
+        session: &mut Session,
+        assigned: &[(TopicPartition, i64)],
+    ) -> Result<Vec<(TopicPartition, i64)>, sqlx::Error> {
+        self.forget();
+        let partitions: Vec<TopicPartition> = assigned.iter().map(|(partition, _)| partition.clone()).collect();
+        self.register(session, &partitions).await?;
+        let mut stored = self.stored(session, &partitions, false).await?;
+        let mut stale = NextOffsets::new();
+        for (partition, end) in assigned {
+            if let Some(offset) = stored.get(partition).filter(|offset| *offset > end) {
+                tracing::warn!(
+                    topic = %partition.topic, partition = partition.partition, offset, end,
+                    "the stored offset lies beyond the end of the log: the topic was made anew and is read from the group's offset"
+                );
+                stored.remove(partition);
+                stale.insert(partition.clone(), -1);
+            }
+        }
+        self.store(session, &stale).await?;
+        Ok(stored.into_iter().filter(|(_, offset)| *offset >= 0).collect())
+    }
+
+    /// Sets stored offsets as a user wants them, `None` for one forgets it, for all forgets all; whether any is stored.
+    pub(super) async fn alter(
+        &mut self,
+        session: &mut Session,
+        offsets: Option<&[(TopicPartition, Option<i64>)]>,
+    ) -> Result<bool, sqlx::Error> {
+        let there: bool = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1) IS NOT NULL")
+            .bind(&self.table)
+            .fetch_one(&mut session.connection)
+            .await?;
+        if !there {
+            return Ok(false);
+        }
+        let Some(offsets) = offsets else {
+            let sql = format!("DELETE FROM {} WHERE consumer_group = $1 AND cluster_id = $2", self.table);
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*self.group.name).bind(&*self.group.cluster);
+            return Ok(query.execute(&mut session.connection).await?.rows_affected() > 0);
+        };
+        // A stored -1 means that nothing is known: the group's offset counts, which is altered beside this.
+        let next: NextOffsets = offsets.iter().map(|(at, offset)| (at.clone(), offset.unwrap_or(-1))).collect();
+        let partitions: Vec<TopicPartition> = next.keys().cloned().collect();
+        self.forget();
+        self.register(session, &partitions).await?;
+        self.store(session, &next).await?;
+        Ok(true)
     }
 
     /// Forgets which rows exist, after an error.

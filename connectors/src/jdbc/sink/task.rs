@@ -75,7 +75,7 @@ impl JdbcSinkTask {
     pub(super) async fn open(config: SinkConfig, connector: Connector, context: SinkContext) -> Result<Self> {
         let session = connector.open().await?;
         let offsets = (config.exactly_once != ExactlyOnce::Disabled)
-            .then(|| OffsetStore::new(&config.offsets_table, Arc::clone(&context.group)));
+            .then(|| OffsetStore::new(&config.offsets_table, context.group.clone()));
         let first = Duration::from_millis(100).min(config.retry_backoff);
         let mut task = Self {
             connector,
@@ -405,20 +405,15 @@ impl JdbcSinkTask {
 
 #[async_trait]
 impl SinkTask for JdbcSinkTask {
-    async fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>> {
+    async fn assigned(&mut self, partitions: &[(TopicPartition, i64)]) -> Result<Vec<(TopicPartition, i64)>> {
         self.finish_pending().await?;
         if self.offsets.is_none() || partitions.is_empty() {
             return Ok(Vec::new());
         }
         self.session().await?;
         let (Some(store), Some(session)) = (&mut self.offsets, &mut self.session) else { return Ok(Vec::new()) };
-        store.forget();
-        let answer = match store.register(session, partitions).await {
-            Ok(()) => store.stored(session, partitions, false).await,
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(stored) => Ok(stored.into_iter().filter(|(_, offset)| *offset >= 0).collect()),
+        match store.resume(session, partitions).await {
+            Ok(stored) => Ok(stored),
             Err(error) => {
                 let attempt = format!("could not read the offsets table {}", store.table());
                 self.session = None;

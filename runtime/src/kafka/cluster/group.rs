@@ -20,7 +20,7 @@ use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::reader::blocking;
 use super::{ClientSettings, client_config, failed, refused};
-use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
+use crate::kafka::{GroupConsumer, GroupEvent, Incoming, REQUEST_TIMEOUT, Subscription};
 
 /// At most this many records are handed over at once.
 const BATCH_RECORDS: usize = 10_000;
@@ -246,6 +246,12 @@ impl ConsumerContext for Member {
         let outcome = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 let (reply, answer) = oneshot::channel();
+                let with_end = |at: TopicPartition| {
+                    // An end that is not to be learnt now is taken as far away: it then forbids no offset.
+                    let end = consumer.fetch_watermarks(&at.topic, at.partition, REQUEST_TIMEOUT);
+                    (at, end.map_or(i64::MAX, |(_, end)| end))
+                };
+                let partitions = partitions.into_iter().map(with_end).collect();
                 for (at, offset) in self.ask(GroupEvent::Assigned(partitions, reply), answer).unwrap_or_default() {
                     let _ = list.set_partition_offset(&at.topic, at.partition, Offset::Offset(offset));
                 }
