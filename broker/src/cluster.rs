@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::config::{BrokerConfig, TopicConfig, check_topic_config};
 use crate::error::Error;
-use crate::log::{Fs, Log, LogSetup, Partition, read_checkpoint, write_checkpoint};
+use crate::log::{Checkpoint, Fs, Log, LogSetup, Partition, write_checkpoint};
 
 /// The offsets of consumer groups.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -109,6 +109,8 @@ pub(crate) struct Cluster {
     state: RwLock<State>,
     /// Held while something is changed and written; never while requests are served from `state`.
     changes: Mutex<Changes>,
+    /// Held while the checkpoints are written, so that the latest state is written last.
+    checkpoints: Mutex<()>,
 }
 
 impl Cluster {
@@ -131,6 +133,7 @@ impl Cluster {
         let cluster = Cluster {
             state: RwLock::new(State { broker_configs: metadata.broker_configs.clone(), ..State::default() }),
             changes: Mutex::new(Changes { closed: false, metadata: Metadata::default(), producer_ids: 0..0 }),
+            checkpoints: Mutex::new(()),
             fs,
             config,
         };
@@ -141,9 +144,9 @@ impl Cluster {
 
     fn open_logs(&self, metadata: &Metadata, clean: bool) -> Result<(), Error> {
         let dir = &self.config.data_dir;
-        let starts = read_checkpoint(self.fs.as_ref(), &dir.join(LOG_START_FILE));
-        let points = read_checkpoint(self.fs.as_ref(), &dir.join(RECOVERY_FILE));
-        let cleaned = read_checkpoint(self.fs.as_ref(), &dir.join(CLEANER_FILE));
+        let starts = Checkpoint::read(self.fs.as_ref(), &dir.join(LOG_START_FILE));
+        let points = Checkpoint::read(self.fs.as_ref(), &dir.join(RECOVERY_FILE));
+        let cleaned = Checkpoint::read(self.fs.as_ref(), &dir.join(CLEANER_FILE));
         let defaults = self.broker_defaults();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for (name, record) in &metadata.topics {
@@ -153,17 +156,16 @@ impl Cluster {
             let config = Arc::new(TopicConfig::resolve(&record.configs, &defaults));
             let mut partitions = Vec::new();
             for index in 0..record.partitions {
-                let key = (name.to_string(), index);
                 let setup = LogSetup {
-                    log_start: starts.get(&key).copied().unwrap_or(0),
-                    recovery_point: (!clean).then(|| points.get(&key).copied().unwrap_or(0)),
+                    log_start: starts.offset(&name, index, id),
+                    recovery_point: (!clean).then(|| points.offset(&name, index, id)),
                     leader_epoch: record.leader_epoch,
                     ..self.setup(&name, index, id, &config)
                 };
                 let path = setup.dir.clone();
                 let mut log =
                     Log::open(setup).map_err(|source| Error::Storage { action: "open the log in", path, source })?;
-                log.set_first_dirty(cleaned.get(&key).copied().unwrap_or(0));
+                log.set_first_dirty(cleaned.offset(&name, index, id));
                 partitions.push(Partition::new(index, log));
             }
             let topic = Topic { name: name.clone(), id, partitions, overrides: record.configs.clone(), config };
@@ -448,6 +450,7 @@ impl Cluster {
 
     /// Writes the offset checkpoints: recovery points, log starts, compaction progress.
     pub(crate) fn checkpoint(&self) -> std::io::Result<()> {
+        let _alone = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let topics = self.topics();
         let (mut points, mut starts, mut cleaned) = (Vec::new(), Vec::new(), Vec::new());
         for topic in &topics {
@@ -455,13 +458,13 @@ impl Cluster {
                 let log = partition.log();
                 let name: &str = &topic.name;
                 if log.exists() {
-                    points.push((name, partition.index, log.synced_end()));
+                    points.push((name, partition.index, log.synced_end(), topic.id));
                 }
                 if log.log_start() > 0 {
-                    starts.push((name, partition.index, log.log_start()));
+                    starts.push((name, partition.index, log.log_start(), topic.id));
                 }
                 if log.first_dirty() > 0 {
-                    cleaned.push((name, partition.index, log.first_dirty()));
+                    cleaned.push((name, partition.index, log.first_dirty(), topic.id));
                 }
             }
         }

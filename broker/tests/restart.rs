@@ -3,8 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use kafka_protocol::messages::OffsetForLeaderEpochRequest;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::{DeleteTopicsRequest, OffsetForLeaderEpochRequest};
 use towline_broker::{Broker, BrokerConfig, Error};
 
 use crate::client::{Client, name, start};
@@ -82,6 +82,30 @@ async fn many_segments_survive_a_clean_stop_and_a_crash() {
         .unwrap()
         .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "log"));
     assert!(logs.count() > 8);
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_does_not_inherit_the_offsets_of_the_deleted_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.create("t", 1, &[]).await;
+    client.produce_values("t", &["a", "b", "c"]).await;
+    broker.handle().delete_records("t", 0, 3).await.unwrap();
+    // A clean stop writes the checkpoints.
+    broker.shutdown().await.unwrap();
+    broker = start(dir.path(), &[]).await;
+    client = Client::connect(&broker).await;
+    assert!(client.read("t", 3).await.is_empty());
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![name("t")]).with_timeout_ms(1000);
+    assert_eq!(client.call(delete, 5).await.responses[0].error_code, 0);
+    client.create("t", 1, &[]).await;
+    assert_eq!(client.produce_values("t", &["new"]).await, 0);
+    drop(broker);
+    broker = start(dir.path(), &[]).await;
+    client = Client::connect(&broker).await;
+    assert_eq!(client.read("t", 0).await.len(), 1);
+    assert_eq!(client.produce_values("t", &["next"]).await, 1);
 }
 
 #[tokio::test]

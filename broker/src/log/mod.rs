@@ -18,7 +18,7 @@ mod segment;
 mod sync;
 
 pub(crate) use append::{Appended, Batch, Refused};
-pub(crate) use checkpoint::{read_checkpoint, write_checkpoint};
+pub(crate) use checkpoint::{Checkpoint, write_checkpoint};
 pub(crate) use fs::{Fs, StdFs};
 pub(crate) use partition::{FetchWaiter, Log, LogSetup, Partition, uuid_text};
 pub(crate) use read::Watermarks;
