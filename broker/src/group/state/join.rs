@@ -1,5 +1,8 @@
 //! JoinGroup: new members, static members that return, members that ask again.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::{Effect, Effects, Group, JoinContext, Member, Phase};
@@ -97,7 +100,7 @@ impl Group {
     fn replace_static(&mut self, old: &str, r: JoinRequest, c: &JoinContext) -> Effects {
         let Some((at, _, mut member)) = self.members.shift_remove_full(old) else { return Vec::new() };
         let mut effects = fence(&mut member, old);
-        let before = self.protocol.as_ref().map(|p| member.metadata(p));
+        let before = self.interest(&member);
         let was_leader = self.leader.as_deref() == Some(old);
         let can_skip = r.can_skip_assignment;
         let id = &c.fresh_id;
@@ -106,7 +109,7 @@ impl Group {
             self.instances.insert(instance.clone(), id.clone());
         }
         member.update(r, c.token, c.now);
-        let unchanged = before == self.protocol.as_ref().map(|p| member.metadata(p));
+        let unchanged = before == self.interest(&member);
         self.members.shift_insert(at.min(self.members.len()), id.clone(), member);
         if was_leader {
             self.leader = Some(id.clone());
@@ -126,6 +129,17 @@ impl Group {
         self.stop_waiting(id);
         effects.extend([Effect::Persist, Effect::Join(c.token, reply)]);
         effects
+    }
+
+    /// What of a member's metadata an assignment depends on: a consumer's topics, not the generation and partitions
+    /// that it remembers; of any other protocol, everything.
+    fn interest(&self, member: &Member) -> (BTreeSet<String>, Bytes) {
+        let protocol = self.protocol.as_deref().unwrap_or("");
+        let consumer = self.protocol_type.as_deref() == Some("consumer");
+        match member.subscription(protocol).filter(|_| consumer) {
+            Some(topics) => (topics.into_iter().collect(), Bytes::new()),
+            None => (BTreeSet::new(), member.metadata(protocol)),
+        }
     }
 
     fn rejoin(&mut self, r: JoinRequest, c: &JoinContext) -> Effects {

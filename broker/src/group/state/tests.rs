@@ -111,6 +111,25 @@ fn a_static_member_returns_without_a_rebalance_and_fences_its_old_self() {
 }
 
 #[test]
+fn a_static_member_that_remembers_its_partitions_returns_without_a_rebalance_but_not_with_other_topics() {
+    let mut group = Group::new(0);
+    let fixed = |metadata: &'static [u8]| JoinRequest {
+        instance_id: Some("i".into()),
+        can_skip_assignment: true,
+        protocols: vec![("range".into(), Bytes::from_static(metadata))],
+        ..request("")
+    };
+    let (fresh, owning) =
+        (b"\0\x01\0\0\0\x01\0\x01t\xff\xff\xff\xff\0\0\0\0", b"\0\x01\0\0\0\x01\0\x01t\0\0\0\0\0\0\0\x01");
+    join(&mut group, fixed(owning), "i-1".into(), 1, 0, LIMITS);
+    sync(&mut group, "i-1", 2, vec![("i-1".into(), Bytes::from_static(b"mine"))]);
+    let replies = joined(join(&mut group, fixed(fresh), "i-2".into(), 3, 0, LIMITS));
+    assert_eq!((replies[0].1.generation, group.phase), (1, Phase::Stable));
+    let replies = joined(join(&mut group, fixed(b"\0\x01\0\0\0\x01\0\x01u"), "i-3".into(), 4, 0, LIMITS));
+    assert_eq!((replies[0].1.generation, group.phase), (2, Phase::Completing));
+}
+
+#[test]
 fn members_without_a_common_assignor_are_refused() {
     let mut group = stable();
     let other = JoinRequest { protocols: vec![("sticky".into(), Bytes::new())], ..request("") };
