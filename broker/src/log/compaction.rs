@@ -75,6 +75,10 @@ impl Log {
         for i in 0..sealed {
             let next = self.segments[i + 1].base;
             let segment = &mut self.segments[i];
+            if segment.synced < segment.size {
+                // What a power cut may take must not have displaced what is safe.
+                break;
+            }
             if next <= self.first_dirty {
                 clean += segment.size;
             } else {
@@ -166,8 +170,9 @@ impl Partition {
     /// Puts a cleaned segment in place; false if the log changed meanwhile and the work is void.
     fn swap(&self, plan: &Plan, group: &[Source], mut cleaned: Segment) -> io::Result<bool> {
         let mut log = self.log();
-        let path = |suffix| segment_path(&plan.dir, cleaned.base, suffix);
-        let at = log.segments.iter().position(|s| s.base == cleaned.base);
+        let base = cleaned.base;
+        let path = |suffix| segment_path(&plan.dir, base, suffix);
+        let at = log.segments.iter().position(|s| s.base == base);
         let same = |log: &Log, at: usize| {
             log.segments[at..].iter().zip(group).filter(|(s, g)| s.base == g.base && s.size == g.size).count()
                 == group.len()
@@ -178,10 +183,25 @@ impl Partition {
             return Ok(false);
         };
         plan.fs.rename(&path("log.cleaned"), &path("log.swap"))?;
-        plan.fs.sync_dir(&plan.dir)?;
-        finish_swap(plan.fs.as_ref(), &plan.dir, cleaned.base)?;
-        cleaned.write_index(plan.fs.as_ref(), &plan.dir)?;
+        let placed = plan.fs.sync_dir(&plan.dir).and_then(|()| finish_swap(plan.fs.as_ref(), &plan.dir, base));
+        if let Err(error) = placed {
+            // Which files there are is not known any more; a restart finishes the swap.
+            log.health = Health::Failed;
+            let (dir, cause) = (plan.dir.display(), &error as &dyn std::error::Error);
+            tracing::error!(%dir, error = cause, "cannot put a compacted segment in place; the partition is unavailable until the broker is restarted");
+            log.wake(i64::MAX / 2);
+            return Err(error);
+        }
+        let index = cleaned.write_index(plan.fs.as_ref(), &plan.dir);
         log.segments.splice(at..at + group.len(), [cleaned]);
+        if let Err(error) = index {
+            // It is in memory, and is rebuilt when it is missing.
+            for suffix in ["index", "timeindex"] {
+                let _ = plan.fs.remove(&path(suffix));
+            }
+            let (dir, error) = (plan.dir.display(), &error as &dyn std::error::Error);
+            tracing::warn!(%dir, error, "cannot write the index of a compacted segment");
+        }
         Ok(true)
     }
 }

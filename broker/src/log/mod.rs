@@ -16,6 +16,8 @@ mod recovery;
 mod retention;
 mod segment;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use append::{Appended, Batch, Refused};
 pub(crate) use checkpoint::{Checkpoint, write_checkpoint};

@@ -20,7 +20,7 @@ impl Log {
                 self.roll()?;
             }
         }
-        Ok(self.drop_first(count.min(self.segments.len() - 1)))
+        self.drop_first(count.min(self.segments.len() - 1))
     }
 
     /// Segments wholly below the log's start.
@@ -61,11 +61,17 @@ impl Log {
         Ok(count)
     }
 
-    fn drop_first(&mut self, count: usize) -> usize {
+    fn drop_first(&mut self, count: usize) -> io::Result<usize> {
         if count == 0 {
-            return 0;
+            return Ok(0);
         }
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        // The names of the files that stay tell a restart where the offsets go on: they must be on disk, even that of
+        // an empty segment, before the others are gone.
+        if self.active().size == 0 {
+            self.active().file(fs.as_ref(), &dir, true)?;
+        }
+        fs.sync_dir(&dir)?;
         for segment in self.segments.drain(..count) {
             segment.delete(fs.as_ref(), &dir);
             let _ = fs.remove(&segment_path(&dir, segment.base, "snapshot"));
@@ -73,7 +79,7 @@ impl Log {
         self.changes += 1;
         self.log_start = self.log_start.max(self.segments[0].base);
         self.first_dirty = self.first_dirty.max(self.log_start);
-        count
+        Ok(count)
     }
 
     /// Moves the start of the log to `offset` (-1: its end); answers the new start.
@@ -85,7 +91,10 @@ impl Log {
         }
         self.log_start = self.log_start.max(offset);
         let count = self.before_start();
-        self.drop_first(count);
+        if let Err(error) = self.drop_first(count) {
+            // The records are out of sight; retention tries again.
+            tracing::warn!(dir = %self.dir.display(), error = &error as &dyn std::error::Error, "cannot delete segments");
+        }
         Ok(self.log_start)
     }
 }

@@ -181,7 +181,7 @@ impl Partition {
         }
         for (base, size, _) in files {
             if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
-                segment.synced = segment.synced.max(size);
+                segment.synced = segment.synced.max(size).min(segment.size);
             }
         }
         log.synced_end = log.synced_end.max(end);
