@@ -152,7 +152,16 @@ async fn timestamp_and_id_see_updates() {
         r#"{"incrementing":3,"timestamp":1704121200000,"timestamp_nanos":0}"#
     );
     db.run("UPDATE t SET at2 = '2024-01-03' WHERE id = 1").await;
-    assert_eq!(ids(&source.take(1).await), [1]);
+    let records = source.take(1).await;
+    assert_eq!(ids(&records), [1]);
+    // The offset is of at2, the first that is named, though at stands before it in the table.
+    assert_eq!(
+        records[0].offset.as_ref().unwrap().to_json().to_string(),
+        r#"{"incrementing":1,"timestamp":1704207600000,"timestamp_nanos":0}"#
+    );
+    db.run("ALTER TABLE t ALTER at2 TYPE timestamptz").await;
+    let error = Source::open(&config, Vec::new()).await.err().unwrap();
+    assert!(error.to_string().contains("mix types with and without time zone"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,7 +149,7 @@ impl Collector<'_> {
         self.bytes += tuple.len();
         let mut values = Vec::with_capacity(self.shape.decoders.len());
         let mut id = None;
-        let mut micros = None;
+        let mut moment: Option<(usize, Option<i64>)> = None;
         for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
             let Some(field) = tuple.next_field() else {
                 values.push(Value::Null);
@@ -160,12 +160,15 @@ impl Collector<'_> {
             {
                 id = raw_id(&field, kind);
             }
-            if micros.is_none() && !self.shape.times.is_empty() {
-                micros = self.moment(at, &field);
+            // Of several timestamp columns the first that is not null in COALESCE's order counts, not in the table's.
+            if let Some((rank, kind)) = self.shape.ranks[at]
+                && moment.is_none_or(|(best, _)| rank < best)
+            {
+                moment = Some((rank, self.moment(kind, &field)));
             }
             values.push(decoder.decode(field).map_err(|error| self.refuse(name, &error))?);
         }
-        self.advance(id, micros)?;
+        self.advance(id, moment.and_then(|(_, micros)| micros))?;
         let datum = Datum::new(Arc::clone(&self.shape.schema), Value::Struct(values));
         self.batch.push(SourceRecord {
             record: Record::of_value(Arc::clone(self.topic), datum),
@@ -175,12 +178,11 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// The row's timestamp, if this is the column that counts: of several the first in COALESCE's order.
-    fn moment(&self, at: usize, field: &[u8]) -> Option<i64> {
-        let (_, kind) = self.shape.times.iter().find(|(place, _)| *place == at)?;
+    /// The moment that a timestamp column says; `None` if it is infinite.
+    fn moment(&self, kind: PgType, field: &[u8]) -> Option<i64> {
         match kind {
             PgType::Date => raw_date(field, self.zone),
-            kind => raw_timestamp(field, *kind == PgType::TimestampTz, self.zone),
+            kind => raw_timestamp(field, kind == PgType::TimestampTz, self.zone),
         }
     }
 
