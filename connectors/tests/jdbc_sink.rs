@@ -325,3 +325,29 @@ async fn wrong_passwords_are_told_at_the_key() {
     };
     assert_eq!(JdbcSinkConnector.open(&config, context).await.err().unwrap().kind(), ErrorKind::Config);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_unique_key_equal_rows_are_rows_of_their_own() {
+    let db = table("CREATE TABLE t (id int CHECK (id < 100), v text); INSERT INTO t VALUES (1, 'v1')").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    let row = |offset, id: i32| record(offset, None, &s, vec![Value::Int32(id), Value::from(format!("v{id}"))]);
+    // The bad row makes the batch be written carefully.
+    let rejected = sink.task.put(&[row(0, 1), row(1, 1), row(2, 100)]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [2]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t WHERE id = 1").await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_in_the_batch_that_creates_the_table_fails_only_itself() {
+    let db = shared().database().await;
+    let entries = [("auto.create", "true"), ("pk.mode", "record_value"), ("pk.fields", "id")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    let row = |offset, id: i32, v: &str| record(offset, None, &s, vec![Value::Int32(id), Value::from(v)]);
+    let rejected = sink.task.put(&[row(0, 1, "a"), row(1, 1, "b"), row(2, 2, "c")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT string_agg(v, '' ORDER BY id) FROM t").await, "ac");
+}

@@ -55,7 +55,6 @@ pub(super) struct JdbcSinkTask {
     context: SinkContext,
     session: Option<Session>,
     plans: Vec<KnownPlan>,
-    plan_count: usize,
     offsets: Option<OffsetStore>,
     /// A transaction whose rejected records the worker has yet to deal with: it commits with the next call, so that a
     /// task that fails over them leaves nothing half written.
@@ -84,7 +83,6 @@ impl JdbcSinkTask {
             context,
             session: Some(session),
             plans: Vec::new(),
-            plan_count: 0,
             offsets,
             pending: false,
             statement_failures: 0,
@@ -154,7 +152,6 @@ impl JdbcSinkTask {
             match error {
                 PutError::Sql(error) if batch::is_schema_race(&error) && races < 3 => {
                     races += 1;
-                    self.plans.clear();
                 }
                 PutError::Sql(error) if failure::cause(&error) == Cause::Data && !careful => {
                     tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
@@ -178,12 +175,10 @@ impl JdbcSinkTask {
         if outage {
             self.session = None;
         }
-        // Tables made in the transaction are gone.
-        if !matches!(error, PutError::Sql(error) if failure::cause(error) == Cause::Data) {
-            self.plans.clear();
-            if let Some(store) = &mut self.offsets {
-                store.forget();
-            }
+        // Tables and columns made in the transaction are gone, and the plans that count on them.
+        self.plans.clear();
+        if let Some(store) = &mut self.offsets {
+            store.forget();
         }
     }
 
@@ -321,8 +316,7 @@ impl JdbcSinkTask {
         let fields = fields::plan(&self.config, key, value)?;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection")) };
         let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
-        self.plan_count += 1;
-        let plan = WritePlan::new(&self.config, &table, &fields, self.plan_count);
+        let plan = WritePlan::new(&self.config, &table, &fields);
         if self.config.insert_mode == InsertMode::Upsert && value.is_some() {
             plan.check_conflict_target(&table)?;
         }
