@@ -351,3 +351,32 @@ async fn a_bad_row_in_the_batch_that_creates_the_table_fails_only_itself() {
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT string_agg(v, '' ORDER BY id) FROM t").await, "ac");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_create_and_evolve_one_table_at_once_all_go_on() {
+    let db = shared().database().await;
+    let (narrow, wide) =
+        (schema(&[("id", Type::Int32)]), schema(&[("id", Type::Int32), ("v", Type::String), ("w", Type::String)]));
+    let tasks: Vec<_> = (0..8)
+        .map(|task: i32| {
+            let (db, narrow, wide) = (db.clone(), Arc::clone(&narrow), Arc::clone(&wide));
+            tokio::spawn(async move {
+                let entries = [("auto.create", "true"), ("auto.evolve", "true")];
+                let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+                for round in 0..4 {
+                    let (shape, mut values) = if round % 2 == 0 { (&narrow, vec![]) } else { (&wide, vec![]) };
+                    values.push(Value::Int32(task));
+                    values.resize(shape.fields.len(), Value::from("x"));
+                    let mut record = record(round, None, shape, values);
+                    record.record.topic = format!("t{}", round / 2).into();
+                    record.origin.partition = task;
+                    assert!(sink.task.put(&[record]).await.unwrap().is_empty());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(db.text("SELECT (SELECT count(*) FROM t0) || ' ' || (SELECT count(v || w) FROM t1)").await, "16 8");
+}

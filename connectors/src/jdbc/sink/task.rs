@@ -41,6 +41,18 @@ impl From<Error> for PutError {
     }
 }
 
+impl PutError {
+    /// Whether another task made the same table or column at once: then it is there at the next attempt.
+    fn is_schema_race(&self) -> bool {
+        match self {
+            Self::Sql(error) => batch::is_schema_race(error),
+            Self::Own(error) => std::error::Error::source(error)
+                .and_then(|source| source.downcast_ref::<sqlx::Error>())
+                .is_some_and(batch::is_schema_race),
+        }
+    }
+}
+
 struct KnownPlan {
     topic: Arc<str>,
     key: Option<Arc<Schema>>,
@@ -150,9 +162,7 @@ impl JdbcSinkTask {
             };
             self.roll_back(&error).await;
             match error {
-                PutError::Sql(error) if batch::is_schema_race(&error) && races < 3 => {
-                    races += 1;
-                }
+                error if error.is_schema_race() && races < 3 => races += 1,
                 PutError::Sql(error) if failure::cause(&error) == Cause::Data && !careful => {
                     tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
                     careful = true;
@@ -344,6 +354,7 @@ impl JdbcSinkTask {
 
     /// Decides how the worker goes on after a failed put.
     fn failed(&mut self, error: PutError) -> Error {
+        let race = error.is_schema_race();
         let error = match error {
             PutError::Sql(error) => {
                 let outage = failure::cause(&error) == Cause::Outage;
@@ -351,7 +362,7 @@ impl JdbcSinkTask {
                     failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
                 if outage { error } else { self.count(error) }
             }
-            PutError::Own(error) if error.class().ends_with("TableAlterOrCreateException") => self.count(error),
+            PutError::Own(error) if race || error.class().ends_with("TableAlterOrCreateException") => self.count(error),
             PutError::Own(error) => error,
         };
         let pause = self.backoff.next_pause();
