@@ -283,3 +283,30 @@ async fn reading_goes_on_after_a_crash_of_the_database() {
     assert!(ids(&records)[0] > 3);
     until("the health is well again", async || health.message().is_none()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_repeat_are_cut_neither_by_pages_nor_by_offsets() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE t (id int NOT NULL, n int); INSERT INTO t SELECT i / 3, i FROM generate_series(0, 8999) i; \
+            CREATE INDEX ON t (id)",
+    )
+    .await;
+    let config = props(&db, &[
+        ("mode", "incrementing"),
+        ("table.whitelist", "t"),
+        ("incrementing.column.name", "id"),
+        ("batch.max.rows", "100"),
+    ]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(9000).await;
+    assert_eq!(records.len(), 9000);
+    for (at, record) in records.iter().enumerate() {
+        if let Some(offset) = &record.offset {
+            let done = offset.get("incrementing").and_then(Value::as_i64).unwrap();
+            let next = records.get(at + 1).map_or(i64::MAX, |next| field(next, "id").as_i64().unwrap());
+            // All that is complete is promised, and nothing more.
+            assert_eq!(done, if next == i64::MAX { 2999 } else { next - 1 }, "record {at}");
+        }
+    }
+}
