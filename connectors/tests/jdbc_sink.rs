@@ -380,3 +380,36 @@ async fn tasks_that_create_and_evolve_one_table_at_once_all_go_on() {
     }
     assert_eq!(db.text("SELECT (SELECT count(*) FROM t0) || ' ' || (SELECT count(v || w) FROM t1)").await, "16 8");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_refuse_or_twist_copy_get_inserts() {
+    let db = table(
+        "CREATE TABLE base (id int, v text UNIQUE); CREATE VIEW a_view AS SELECT id, v FROM base; \
+         CREATE TABLE ruled (id int, v text); \
+         CREATE RULE r AS ON INSERT TO ruled DO INSTEAD INSERT INTO base VALUES (NEW.id, NEW.v); \
+         CREATE TABLE secured (id int, v text); ALTER TABLE secured ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON secured USING (true) WITH CHECK (id < 100)",
+    )
+    .await;
+    let role = format!("plain_{}", db.name);
+    db.run(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; \
+         GRANT ALL ON SCHEMA public TO {role}"
+    ))
+    .await;
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    for name in ["a_view", "ruled", "secured"] {
+        let entries =
+            [("table.name.format", name), ("connection.user", role.as_str()), ("connection.password", "x")];
+        let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+        let first = rows(if name == "ruled" { 10 } else { 0 }, 3, &s);
+        assert!(sink.task.put(&first).await.unwrap().is_empty(), "{name}");
+    }
+    assert_eq!(db.text("SELECT (SELECT count(*) FROM base) || ' ' || (SELECT count(*) FROM secured)").await, "6 3");
+    // A value that no index takes is the row's fault.
+    let mut sink = Sink::open(&props(&db, &[("table.name.format", "base")])).await.unwrap();
+    let noise: String = (0..20_000_u32).map(|at| char::from(b'!' + (at.wrapping_mul(at ^ 0x9e37_79b9) >> 13) as u8 % 90)).collect();
+    let records = [record(0, None, &s, vec![Value::Int32(50), Value::from(noise)]), rows(51, 1, &s).remove(0)];
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0]);
+}

@@ -35,7 +35,7 @@ pub(super) struct WritePlan {
     /// The temporary table that rows are staged in.
     pub(super) stage: String,
     columns: Vec<PlannedColumn>,
-    /// Whether every column has a binary form, so that rows can go straight into the table.
+    /// Whether rows can go straight into the table: every column has a binary form, and the table takes COPY as INSERT.
     pub(super) direct: bool,
     overriding: &'static str,
     /// The columns of a unique key that are all written; which row a record could collide with.
@@ -58,7 +58,7 @@ impl WritePlan {
             }
             columns.push(planned_column(config, field, column));
         }
-        let direct = columns.iter().all(|column| !column.encoder.is_staged());
+        let direct = table.copies && columns.iter().all(|column| !column.encoder.is_staged());
         let unique = table.keys.iter().find_map(|key| {
             key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
         });
@@ -319,6 +319,7 @@ mod tests {
             oid: 1,
             name: TableName { schema: "s".into(), name: "t".into() },
             kind: 'r',
+            copies: true,
             columns: vec![column("id", PgType::Int4, "integer"), column("ip", PgType::Other, "inet")],
             keys: vec![UniqueKey { name: "t_pkey".into(), columns: vec!["id".into()], primary: true }],
         };
