@@ -310,3 +310,13 @@ async fn ids_that_repeat_are_cut_neither_by_pages_nor_by_offsets() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_has_the_fraction_digits_of_the_server() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id int PRIMARY KEY, m money); INSERT INTO t VALUES (1, '-1234.56'), (2, NULL)").await;
+    let config = props(&db, &[("mode", "bulk"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(2).await;
+    assert_eq!((field(&records[0], "m"), field(&records[1], "m")), (Value::Float64(-1234.56), Value::Null));
+}

@@ -139,14 +139,14 @@ pub(super) async fn plan(
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let (text, schema, decoder) =
+        let (cast, schema, decoder) =
             match connect_schema(column.kind, !column.not_null, config.decode.numeric, config.decode.granularity)
                 .zip(FieldDecoder::of(column.kind, &config.decode))
             {
-                Some((schema, decoder)) => (false, schema, decoder),
+                Some((schema, decoder)) => (FieldDecoder::select_cast(column.kind), schema, decoder),
                 None if config.unsupported_as_text => {
                     let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
-                    (true, schema, FieldDecoder::Text)
+                    ("::text", schema, FieldDecoder::Text)
                 }
                 None => {
                     tracing::warn!(
@@ -160,7 +160,7 @@ pub(super) async fn plan(
             select.push(',');
         }
         select.push_str(&crate::postgres::quote::identifier(&column.name));
-        select.push_str(if text { "::text" } else { "" });
+        select.push_str(cast);
         fields.push(Field::new(Arc::clone(&column.name), schema));
         decoders.push((Arc::clone(&column.name), decoder));
     }
