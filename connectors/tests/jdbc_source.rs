@@ -152,7 +152,16 @@ async fn timestamp_and_id_see_updates() {
         r#"{"incrementing":3,"timestamp":1704121200000,"timestamp_nanos":0}"#
     );
     db.run("UPDATE t SET at2 = '2024-01-03' WHERE id = 1").await;
-    assert_eq!(ids(&source.take(1).await), [1]);
+    let records = source.take(1).await;
+    assert_eq!(ids(&records), [1]);
+    // The offset is of at2, the first that is named, though at stands before it in the table.
+    assert_eq!(
+        records[0].offset.as_ref().unwrap().to_json().to_string(),
+        r#"{"incrementing":1,"timestamp":1704207600000,"timestamp_nanos":0}"#
+    );
+    db.run("ALTER TABLE t ALTER at2 TYPE timestamptz").await;
+    let error = Source::open(&config, Vec::new()).await.err().unwrap();
+    assert!(error.to_string().contains("mix types with and without time zone"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,4 +282,41 @@ async fn reading_goes_on_after_a_crash_of_the_database() {
     let records = source.take(1).await;
     assert!(ids(&records)[0] > 3);
     until("the health is well again", async || health.message().is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_repeat_are_cut_neither_by_pages_nor_by_offsets() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE t (id int NOT NULL, n int); INSERT INTO t SELECT i / 3, i FROM generate_series(0, 8999) i; \
+            CREATE INDEX ON t (id)",
+    )
+    .await;
+    let config = props(&db, &[
+        ("mode", "incrementing"),
+        ("table.whitelist", "t"),
+        ("incrementing.column.name", "id"),
+        ("batch.max.rows", "100"),
+    ]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(9000).await;
+    assert_eq!(records.len(), 9000);
+    for (at, record) in records.iter().enumerate() {
+        if let Some(offset) = &record.offset {
+            let done = offset.get("incrementing").and_then(Value::as_i64).unwrap();
+            let next = records.get(at + 1).map_or(i64::MAX, |next| field(next, "id").as_i64().unwrap());
+            // All that is complete is promised, and nothing more.
+            assert_eq!(done, if next == i64::MAX { 2999 } else { next - 1 }, "record {at}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_has_the_fraction_digits_of_the_server() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id int PRIMARY KEY, m money); INSERT INTO t VALUES (1, '-1234.56'), (2, NULL)").await;
+    let config = props(&db, &[("mode", "bulk"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(2).await;
+    assert_eq!((field(&records[0], "m"), field(&records[1], "m")), (Value::Float64(-1234.56), Value::Null));
 }
