@@ -5,6 +5,7 @@
 mod client;
 mod crash;
 mod groups;
+mod handle;
 mod produce_fetch;
 mod restart;
 mod topics;
