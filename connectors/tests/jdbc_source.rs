@@ -292,12 +292,15 @@ async fn ids_that_repeat_are_cut_neither_by_pages_nor_by_offsets() {
             CREATE INDEX ON t (id)",
     )
     .await;
-    let config = props(&db, &[
-        ("mode", "incrementing"),
-        ("table.whitelist", "t"),
-        ("incrementing.column.name", "id"),
-        ("batch.max.rows", "100"),
-    ]);
+    let config = props(
+        &db,
+        &[
+            ("mode", "incrementing"),
+            ("table.whitelist", "t"),
+            ("incrementing.column.name", "id"),
+            ("batch.max.rows", "100"),
+        ],
+    );
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(9000).await;
     assert_eq!(records.len(), 9000);
