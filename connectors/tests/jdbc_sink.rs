@@ -399,8 +399,7 @@ async fn tables_that_refuse_or_twist_copy_get_inserts() {
     .await;
     let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
     for name in ["a_view", "ruled", "secured"] {
-        let entries =
-            [("table.name.format", name), ("connection.user", role.as_str()), ("connection.password", "x")];
+        let entries = [("table.name.format", name), ("connection.user", role.as_str()), ("connection.password", "x")];
         let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
         let first = rows(if name == "ruled" { 10 } else { 0 }, 3, &s);
         assert!(sink.task.put(&first).await.unwrap().is_empty(), "{name}");
@@ -408,7 +407,8 @@ async fn tables_that_refuse_or_twist_copy_get_inserts() {
     assert_eq!(db.text("SELECT (SELECT count(*) FROM base) || ' ' || (SELECT count(*) FROM secured)").await, "6 3");
     // A value that no index takes is the row's fault.
     let mut sink = Sink::open(&props(&db, &[("table.name.format", "base")])).await.unwrap();
-    let noise: String = (0..20_000_u32).map(|at| char::from(b'!' + (at.wrapping_mul(at ^ 0x9e37_79b9) >> 13) as u8 % 90)).collect();
+    let noise: String =
+        (0..20_000_u32).map(|at| char::from(b'!' + (at.wrapping_mul(at ^ 0x9e37_79b9) >> 13) as u8 % 90)).collect();
     let records = [record(0, None, &s, vec![Value::Int32(50), Value::from(noise)]), rows(51, 1, &s).remove(0)];
     let rejected = sink.task.put(&records).await.unwrap();
     assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0]);

@@ -62,14 +62,7 @@ impl WritePlan {
         let unique = table.keys.iter().find_map(|key| {
             key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
         });
-        Self {
-            table: table.name.quoted(),
-            stage: stage_name(&columns),
-            columns,
-            direct,
-            overriding,
-            unique,
-        }
+        Self { table: table.name.quoted(), stage: stage_name(&columns), columns, direct, overriding, unique }
     }
 
     /// Appends a record as a tuple, with its number in front if staged. On an error nothing is left of it.

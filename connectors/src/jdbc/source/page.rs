@@ -172,7 +172,8 @@ impl Collector<'_> {
             values.push(decoder.decode(field).map_err(|error| self.refuse(name, &error))?);
         }
         let next = self.place(id, moment.and_then(|(_, micros)| micros))?;
-        let full = (self.batch.len() >= limits.rows || self.bytes >= limits.bytes).then(|| self.take(next != self.last));
+        let full =
+            (self.batch.len() >= limits.rows || self.bytes >= limits.bytes).then(|| self.take(next != self.last));
         if next != self.last {
             self.safe = self.last;
             self.last = next;
