@@ -187,6 +187,11 @@ async fn bulk_and_queries() {
     let schema = records[0].record.value.schema.as_ref().unwrap();
     assert_eq!(schema.name(), None);
     assert!(schema.field("w").unwrap().1.schema.optional);
+    // A query over no table has no writers to wait for.
+    let mut entries = config.clone();
+    entries.insert("query".to_owned(), "SELECT id FROM generate_series(1, 3) id".to_owned());
+    entries.insert("incrementing.column.name".to_owned(), "id".to_owned());
+    assert_eq!(ids(&Source::open(&entries, Vec::new()).await.unwrap().take(3).await), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,4 +327,39 @@ async fn money_has_the_fraction_digits_of_the_server() {
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
     let records = source.take(2).await;
     assert_eq!((field(&records[0], "m"), field(&records[1], "m")), (Value::Float64(-1234.56), Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_waits_for_what_the_primary_has_in_flight() {
+    let server = PostgresServer::start();
+    let db = server.database().await;
+    // Numbers that are cached warn, and stop nothing.
+    db.run(
+        "CREATE TABLE t (id serial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); \
+            ALTER SEQUENCE t_id_seq CACHE 5; INSERT INTO t DEFAULT VALUES",
+    )
+    .await;
+    let standby = server.standby();
+    let copy = standby.copy_of(&db);
+    let by_id = props(&copy, &[("mode", "incrementing"), ("table.whitelist", "t")]);
+    let mut by_time = props(&copy, &[("mode", "timestamp"), ("table.whitelist", "t")]);
+    by_time.insert("timestamp.column.name".to_owned(), "at".to_owned());
+    let mut sources =
+        [Source::open(&by_id, Vec::new()).await.unwrap(), Source::open(&by_time, Vec::new()).await.unwrap()];
+    for source in &mut sources {
+        assert_eq!(ids(&source.take(1).await), [1]);
+    }
+    let mut late = db.connect().await;
+    sqlx::raw_sql("BEGIN; INSERT INTO t (id) VALUES (2)").execute(&mut late).await.unwrap();
+    db.run("INSERT INTO t (id) VALUES (3)").await;
+    until("the row is replayed", async || copy.text("SELECT count(*) FROM t").await == "2").await;
+    for source in &mut sources {
+        for _ in 0..3 {
+            assert!(source.task.poll().await.unwrap().is_empty(), "id 3 must wait for id 2");
+        }
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
+    for source in &mut sources {
+        assert_eq!(ids(&source.take(2).await), [2, 3]);
+    }
 }

@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) due: Instant,
     /// Rows of a page, adapted to the size of rows.
     pub(super) page_rows: usize,
+    /// Whether the log has the cautions about this target.
+    pub(super) told: bool,
 }
 
 /// Where batches go.
@@ -66,6 +68,7 @@ impl Target {
             shape: None,
             due: Instant::now(),
             page_rows: 2_000,
+            told: false,
         }
     }
 }
@@ -147,7 +150,13 @@ pub(super) async fn prepare(
 ) -> Result<(), PageError> {
     session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
     let columns = shape::columns(session, &target.relation).await?;
-    target.shape = Some(shape::plan(session, &target.relation, columns, config).await?);
+    let shape = shape::plan(session, &target.relation, columns, config).await?;
+    if !std::mem::replace(&mut target.told, true) {
+        for caution in horizon::cautions(session, config.mode, &shape.relations).await? {
+            tracing::warn!(table = %target.label, "{caution}");
+        }
+    }
+    target.shape = Some(shape);
     session.run("COMMIT").await?;
     Ok(())
 }
