@@ -30,7 +30,8 @@ pub use group::{
     OffsetCommit, SyncReply, SyncRequest,
 };
 pub use handle::{
-    Acks, AppendError, AppendOutcome, FetchFrom, FetchLimits, Fetched, FoundOffset, Handle, OffsetSpec, PendingAppend,
+    Acks, AppendError, AppendOutcome, ConfigSource, ConfigSynonym, FetchFrom, FetchLimits, Fetched, FoundOffset,
+    Handle, LogOffsets, OffsetSpec, PendingAppend, TopicConfigEntry,
 };
 /// Kafka's error codes.
 pub use kafka_protocol::ResponseError;

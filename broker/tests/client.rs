@@ -1,6 +1,7 @@
 //! A minimal client: one connection, one request at a time.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -43,10 +44,32 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(broker: &Broker) -> Client {
-        Client { stream: TcpStream::connect(broker.local_addrs()[0]).await.unwrap(), next: 5_000_000 }
+        Client::connect_to(broker.local_addrs()[0]).await
+    }
+
+    pub(crate) async fn connect_to(address: SocketAddr) -> Client {
+        Client { stream: TcpStream::connect(address).await.unwrap(), next: 5_000_000 }
+    }
+
+    /// Like [`Client::receive`]; none when the broker has gone.
+    pub(crate) async fn receive_if_any<R: Request>(&mut self, version: i16) -> Option<R::Response> {
+        let mut frame = self.frame().await?;
+        ResponseHeader::decode(&mut frame, R::Response::header_version(version)).unwrap();
+        Some(R::Response::decode(&mut frame, version).unwrap())
+    }
+
+    /// Like [`Client::send`]; false when the broker has gone.
+    pub(crate) async fn try_send<R: Request>(&mut self, request: &R, version: i16) -> bool {
+        let frame = self.encode(request, version);
+        self.stream.write_all(&frame).await.is_ok()
     }
 
     pub(crate) async fn send<R: Request>(&mut self, request: &R, version: i16) {
+        let frame = self.encode(request, version);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    fn encode<R: Request>(&mut self, request: &R, version: i16) -> BytesMut {
         self.next += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -59,7 +82,7 @@ impl Client {
         request.encode(&mut out, version).unwrap();
         let len = out.len() as i32 - 4;
         out[..4].copy_from_slice(&len.to_be_bytes());
-        self.stream.write_all(&out).await.unwrap();
+        out
     }
 
     pub(crate) async fn frame(&mut self) -> Option<Bytes> {

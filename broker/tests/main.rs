@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic; clippy.toml covers test functions only, not their helpers")]
 
 mod client;
+mod crash;
 mod groups;
+mod handle;
 mod produce_fetch;
 mod restart;
 mod topics;

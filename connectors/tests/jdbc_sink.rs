@@ -325,3 +325,91 @@ async fn wrong_passwords_are_told_at_the_key() {
     };
     assert_eq!(JdbcSinkConnector.open(&config, context).await.err().unwrap().kind(), ErrorKind::Config);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_unique_key_equal_rows_are_rows_of_their_own() {
+    let db = table("CREATE TABLE t (id int CHECK (id < 100), v text); INSERT INTO t VALUES (1, 'v1')").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    let row = |offset, id: i32| record(offset, None, &s, vec![Value::Int32(id), Value::from(format!("v{id}"))]);
+    // The bad row makes the batch be written carefully.
+    let rejected = sink.task.put(&[row(0, 1), row(1, 1), row(2, 100)]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [2]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t WHERE id = 1").await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_in_the_batch_that_creates_the_table_fails_only_itself() {
+    let db = shared().database().await;
+    let entries = [("auto.create", "true"), ("pk.mode", "record_value"), ("pk.fields", "id")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    let row = |offset, id: i32, v: &str| record(offset, None, &s, vec![Value::Int32(id), Value::from(v)]);
+    let rejected = sink.task.put(&[row(0, 1, "a"), row(1, 1, "b"), row(2, 2, "c")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT string_agg(v, '' ORDER BY id) FROM t").await, "ac");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_create_and_evolve_one_table_at_once_all_go_on() {
+    let db = shared().database().await;
+    let (narrow, wide) =
+        (schema(&[("id", Type::Int32)]), schema(&[("id", Type::Int32), ("v", Type::String), ("w", Type::String)]));
+    let tasks: Vec<_> = (0..8)
+        .map(|task: i32| {
+            let (db, narrow, wide) = (db.clone(), Arc::clone(&narrow), Arc::clone(&wide));
+            tokio::spawn(async move {
+                let entries = [("auto.create", "true"), ("auto.evolve", "true")];
+                let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+                for round in 0..4 {
+                    let (shape, mut values) = if round % 2 == 0 { (&narrow, vec![]) } else { (&wide, vec![]) };
+                    values.push(Value::Int32(task));
+                    values.resize(shape.fields.len(), Value::from("x"));
+                    let mut record = record(round, None, shape, values);
+                    record.record.topic = format!("t{}", round / 2).into();
+                    record.origin.partition = task;
+                    assert!(sink.task.put(&[record]).await.unwrap().is_empty());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(db.text("SELECT (SELECT count(*) FROM t0) || ' ' || (SELECT count(v || w) FROM t1)").await, "16 8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_refuse_or_twist_copy_get_inserts() {
+    let db = table(
+        "CREATE TABLE base (id int, v text UNIQUE); CREATE VIEW a_view AS SELECT id, v FROM base; \
+         CREATE TABLE ruled (id int, v text); \
+         CREATE RULE r AS ON INSERT TO ruled DO INSTEAD INSERT INTO base VALUES (NEW.id, NEW.v); \
+         CREATE TABLE secured (id int, v text); ALTER TABLE secured ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON secured USING (true) WITH CHECK (id < 100)",
+    )
+    .await;
+    let role = format!("plain_{}", db.name);
+    db.run(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}; \
+         GRANT ALL ON SCHEMA public TO {role}"
+    ))
+    .await;
+    let s = schema(&[("id", Type::Int32), ("v", Type::String)]);
+    for name in ["a_view", "ruled", "secured"] {
+        let entries = [("table.name.format", name), ("connection.user", role.as_str()), ("connection.password", "x")];
+        let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+        let first = rows(if name == "ruled" { 10 } else { 0 }, 3, &s);
+        assert!(sink.task.put(&first).await.unwrap().is_empty(), "{name}");
+    }
+    assert_eq!(db.text("SELECT (SELECT count(*) FROM base) || ' ' || (SELECT count(*) FROM secured)").await, "6 3");
+    // A value that no index takes is the row's fault.
+    let mut sink = Sink::open(&props(&db, &[("table.name.format", "base")])).await.unwrap();
+    let noise: String =
+        (0..20_000_u32).map(|at| char::from(b'!' + (at.wrapping_mul(at ^ 0x9e37_79b9) >> 13) as u8 % 90)).collect();
+    let records = [record(0, None, &s, vec![Value::Int32(50), Value::from(noise)]), rows(51, 1, &s).remove(0)];
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0]);
+}

@@ -152,7 +152,16 @@ async fn timestamp_and_id_see_updates() {
         r#"{"incrementing":3,"timestamp":1704121200000,"timestamp_nanos":0}"#
     );
     db.run("UPDATE t SET at2 = '2024-01-03' WHERE id = 1").await;
-    assert_eq!(ids(&source.take(1).await), [1]);
+    let records = source.take(1).await;
+    assert_eq!(ids(&records), [1]);
+    // The offset is of at2, the first that is named, though at stands before it in the table.
+    assert_eq!(
+        records[0].offset.as_ref().unwrap().to_json().to_string(),
+        r#"{"incrementing":1,"timestamp":1704207600000,"timestamp_nanos":0}"#
+    );
+    db.run("ALTER TABLE t ALTER at2 TYPE timestamptz").await;
+    let error = Source::open(&config, Vec::new()).await.err().unwrap();
+    assert!(error.to_string().contains("mix types with and without time zone"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +187,11 @@ async fn bulk_and_queries() {
     let schema = records[0].record.value.schema.as_ref().unwrap();
     assert_eq!(schema.name(), None);
     assert!(schema.field("w").unwrap().1.schema.optional);
+    // A query over no table has no writers to wait for.
+    let mut entries = config.clone();
+    entries.insert("query".to_owned(), "SELECT id FROM generate_series(1, 3) id".to_owned());
+    entries.insert("incrementing.column.name".to_owned(), "id".to_owned());
+    assert_eq!(ids(&Source::open(&entries, Vec::new()).await.unwrap().take(3).await), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,4 +287,79 @@ async fn reading_goes_on_after_a_crash_of_the_database() {
     let records = source.take(1).await;
     assert!(ids(&records)[0] > 3);
     until("the health is well again", async || health.message().is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_repeat_are_cut_neither_by_pages_nor_by_offsets() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE t (id int NOT NULL, n int); INSERT INTO t SELECT i / 3, i FROM generate_series(0, 8999) i; \
+            CREATE INDEX ON t (id)",
+    )
+    .await;
+    let config = props(
+        &db,
+        &[
+            ("mode", "incrementing"),
+            ("table.whitelist", "t"),
+            ("incrementing.column.name", "id"),
+            ("batch.max.rows", "100"),
+        ],
+    );
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(9000).await;
+    assert_eq!(records.len(), 9000);
+    for (at, record) in records.iter().enumerate() {
+        if let Some(offset) = &record.offset {
+            let done = offset.get("incrementing").and_then(Value::as_i64).unwrap();
+            let next = records.get(at + 1).map_or(i64::MAX, |next| field(next, "id").as_i64().unwrap());
+            // All that is complete is promised, and nothing more.
+            assert_eq!(done, if next == i64::MAX { 2999 } else { next - 1 }, "record {at}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_has_the_fraction_digits_of_the_server() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id int PRIMARY KEY, m money); INSERT INTO t VALUES (1, '-1234.56'), (2, NULL)").await;
+    let config = props(&db, &[("mode", "bulk"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    let records = source.take(2).await;
+    assert_eq!((field(&records[0], "m"), field(&records[1], "m")), (Value::Float64(-1234.56), Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_waits_for_what_the_primary_has_in_flight() {
+    let server = PostgresServer::start();
+    let db = server.database().await;
+    // Numbers that are cached warn, and stop nothing.
+    db.run(
+        "CREATE TABLE t (id serial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); \
+            ALTER SEQUENCE t_id_seq CACHE 5; INSERT INTO t DEFAULT VALUES",
+    )
+    .await;
+    let standby = server.standby();
+    let copy = standby.copy_of(&db);
+    let by_id = props(&copy, &[("mode", "incrementing"), ("table.whitelist", "t")]);
+    let mut by_time = props(&copy, &[("mode", "timestamp"), ("table.whitelist", "t")]);
+    by_time.insert("timestamp.column.name".to_owned(), "at".to_owned());
+    let mut sources =
+        [Source::open(&by_id, Vec::new()).await.unwrap(), Source::open(&by_time, Vec::new()).await.unwrap()];
+    for source in &mut sources {
+        assert_eq!(ids(&source.take(1).await), [1]);
+    }
+    let mut late = db.connect().await;
+    sqlx::raw_sql("BEGIN; INSERT INTO t (id) VALUES (2)").execute(&mut late).await.unwrap();
+    db.run("INSERT INTO t (id) VALUES (3)").await;
+    until("the row is replayed", async || copy.text("SELECT count(*) FROM t").await == "2").await;
+    for source in &mut sources {
+        for _ in 0..3 {
+            assert!(source.task.poll().await.unwrap().is_empty(), "id 3 must wait for id 2");
+        }
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
+    for source in &mut sources {
+        assert_eq!(ids(&source.take(2).await), [2, 3]);
+    }
 }

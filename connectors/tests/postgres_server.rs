@@ -59,6 +59,11 @@ impl PostgresServer {
         let file = data.join("postgresql.conf");
         let old = fs::read_to_string(&file).unwrap();
         fs::write(&file, old + &settings).unwrap();
+        Self::run_in(port, folder, binaries)
+    }
+
+    fn run_in(port: u16, folder: PathBuf, binaries: PathBuf) -> Self {
+        let data = folder.join("data");
         let stop = format!(
             "cat >/dev/null; {} stop -m immediate -D {} >/dev/null 2>&1; rm -rf {}",
             as_text(&binaries.join("pg_ctl")),
@@ -69,6 +74,30 @@ impl PostgresServer {
         let server = Self { port, folder, binaries, _keeper: keeper };
         server.resume();
         server
+    }
+
+    /// Makes and starts a standby of this server.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("towline-pg-").tempdir().unwrap().keep();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&folder));
+        }
+        let data = folder.join("data");
+        let primary = format!("host=127.0.0.1 port={} user=postgres password=sesame", self.port);
+        run(as_postgres(&self.binaries.join("pg_basebackup"))
+            .args(["-R", "-c", "fast", "--no-sync", "-d", &primary, "-D"])
+            .arg(&data));
+        let file = data.join("postgresql.conf");
+        let old = fs::read_to_string(&file).unwrap();
+        let own = format!("port={port}\nunix_socket_directories='{}'\n", folder.display());
+        fs::write(&file, old + &own).unwrap();
+        Self::run_in(port, folder, self.binaries.clone())
+    }
+
+    /// The same database, on this server.
+    pub(crate) fn copy_of(&self, database: &Database) -> Database {
+        Database { port: self.port, name: database.name.clone() }
     }
 
     fn control(&self, arguments: &[&str]) {

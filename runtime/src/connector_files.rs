@@ -8,6 +8,7 @@ use towline_connectors::api::{Error, Result};
 
 use crate::config::parse_properties;
 use crate::herder::Herder;
+use crate::store::TargetState;
 
 type Config = Vec<(String, Option<String>)>;
 
@@ -24,12 +25,18 @@ pub async fn apply(herder: &Herder, folder: Option<&Path>, files: &[PathBuf]) ->
         let wrong = |message: String| Error::config(format!("connector file {}: {message}", file.display()));
         let text = std::fs::read_to_string(&file).map_err(|error| wrong(error.to_string()))?;
         let (name, config) = parse(&file, &text).map_err(wrong)?;
+        let initial = initial_state(&text).map_err(wrong)?;
         let known = herder.info(&name).map(|info| info.config).unwrap_or_default();
         let same = config.iter().all(|(key, value)| known.get(key) == value.as_ref());
-        if same && !known.is_empty() {
+        if same && known.len() == config.len() {
             continue;
         }
-        herder.put_config(&name, config).await.map_err(|refusal| wrong(refusal.message))?;
+        let applied = if known.is_empty() {
+            herder.create(&name, config, initial).await.map(|_| ())
+        } else {
+            herder.put_config(&name, config).await.map(|_| ())
+        };
+        applied.map_err(|refusal| wrong(refusal.message))?;
         tracing::info!(connector = %name, file = %file.display(), "applied connector file");
     }
     Ok(())
@@ -74,6 +81,17 @@ fn parse(file: &Path, text: &str) -> std::result::Result<(String, Config), Strin
         config.push(("name".to_owned(), Some(name.to_owned())));
     }
     with_name(config)
+}
+
+/// What a JSON file's `initial_state` says.
+fn initial_state(text: &str) -> std::result::Result<Option<TargetState>, String> {
+    let json: Value = serde_json::from_str(text).unwrap_or_default();
+    match json.get("initial_state").and_then(Value::as_str).map(str::to_ascii_uppercase).as_deref() {
+        None | Some("RUNNING") => Ok(None),
+        Some("PAUSED") => Ok(Some(TargetState::Paused)),
+        Some("STOPPED") => Ok(Some(TargetState::Stopped)),
+        Some(other) => Err(format!("initial_state {other} is not one of RUNNING, PAUSED, STOPPED")),
+    }
 }
 
 fn with_name(config: Config) -> std::result::Result<(String, Config), String> {

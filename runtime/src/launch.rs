@@ -82,12 +82,20 @@ async fn run(args: &ServeArgs) -> Result<()> {
         _ = terminate.recv() => return Ok(()),
     };
     announce(&node, began);
-    if let Some(herder) = node.herder() {
-        connector_files::apply(herder, args.connectors.as_deref(), &args.connector_files).await?;
-    }
+    let files = async {
+        if let Some(herder) = node.herder() {
+            // A file that cannot be applied now must not take down what runs.
+            if let Err(error) = connector_files::apply(herder, args.connectors.as_deref(), &args.connector_files).await
+            {
+                tracing::error!("{}", with_causes(&error));
+            }
+        }
+        std::future::pending::<()>().await;
+    };
     let code = tokio::select! {
         _ = interrupt.recv() => 130,
         _ = terminate.recv() => 143,
+        () = files => 0,
     };
     tracing::info!("stopping; a second signal ends at once");
     tokio::select! {

@@ -27,7 +27,8 @@ impl LogFormat {
 ///
 /// `TOWLINE_LOG` (such as `debug` or `towline::task=debug`) sets what is shown, `info` by default.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("TOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off"));
+    let filter =
+        EnvFilter::try_from_env("TOWLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info,rdkafka=off,librdkafka=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start, in tests, changes nothing.
     let _ = match format {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use kafka_protocol::ResponseError;
 
 use super::Context;
-use crate::cluster::{Cluster, Refusal, Topic};
+use crate::cluster::{Refusal, Topic};
 use crate::config::{TOPIC_CONFIGS, check_topic_config, find_topic_config, nearest};
+use crate::handle::{ConfigSource, Handle, TopicConfigEntry};
 
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
@@ -32,24 +33,22 @@ pub(super) struct Entry {
 }
 
 /// All settings of a topic.
-pub(super) fn topic_entries(cluster: &Cluster, topic: &Topic) -> Vec<Entry> {
-    let (defaults, dynamic) = (cluster.broker_defaults(), cluster.broker_configs());
-    let entry = |key: &crate::config::TopicConfigKey| {
-        let mut synonyms = Vec::new();
-        if let Some(value) = topic.overrides.get(key.name) {
-            synonyms.push((key.name.to_owned(), value.clone(), SOURCE_TOPIC));
-        }
-        let (value, from) = key.broker_value(&defaults);
-        if let Some(from) = from {
-            let source = if dynamic.contains_key(from) { SOURCE_DYNAMIC_BROKER } else { SOURCE_STATIC };
-            synonyms.push((from.to_owned(), value, source));
-        }
-        let default_name = key.synonyms.last().map_or(key.name, |(name, _)| name);
-        synonyms.push((default_name.to_owned(), key.default.to_owned(), SOURCE_DEFAULT));
-        let (_, value, source) = synonyms[0].clone();
-        Entry { name: key.name.to_owned(), value, source, kind: key.kind.code(), read_only: false, synonyms }
+pub(super) fn topic_entries(handle: &Handle, topic: &Topic) -> Vec<Entry> {
+    let number = |source| match source {
+        ConfigSource::Topic => SOURCE_TOPIC,
+        ConfigSource::DynamicBroker => SOURCE_DYNAMIC_BROKER,
+        ConfigSource::StaticBroker => SOURCE_STATIC,
+        ConfigSource::Default => SOURCE_DEFAULT,
     };
-    TOPIC_CONFIGS.iter().map(entry).collect()
+    let entry = |e: TopicConfigEntry| Entry {
+        name: e.name.to_owned(),
+        value: e.value,
+        source: number(e.source),
+        kind: e.kind,
+        read_only: false,
+        synonyms: e.synonyms.into_iter().map(|s| (s.name, s.value, number(s.source))).collect(),
+    };
+    handle.topic_entries(topic).into_iter().map(entry).collect()
 }
 
 /// All settings of the broker: those that are defaults of topics can be changed.

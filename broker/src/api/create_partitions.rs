@@ -34,5 +34,5 @@ async fn grow(context: &Context, topic: &CreatePartitionsTopic, validate_only: b
             return Err((ResponseError::InvalidReplicaAssignment, message));
         }
     }
-    context.handle.blocking(move |inner| inner.cluster.grow_topic(&name, count, validate_only)).await
+    context.handle.create_partitions(&name, count, validate_only).await
 }

@@ -95,7 +95,7 @@ fn describe(context: &Context, topic: &Topic, version: i16, validate_only: bool)
         result = result
             .with_num_partitions(topic.partitions.len() as i32)
             .with_replication_factor(1)
-            .with_configs(Some(topic_entries(context.cluster(), topic).into_iter().map(config).collect()));
+            .with_configs(Some(topic_entries(&context.handle, topic).into_iter().map(config).collect()));
     }
     if version >= 7 && !validate_only {
         result.topic_id = topic.id;

@@ -12,7 +12,7 @@ pub(super) async fn handle(
 ) -> DeleteGroupsResponse {
     let mut response = DeleteGroupsResponse::default();
     for id in request.groups_names {
-        let result = context.handle.0.coordinator.delete_group(&id.0).await;
+        let result = context.handle.delete_group(&id.0).await;
         response.results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code(result)));
     }
     response

@@ -47,7 +47,7 @@ fn entries(context: &Context, resource: &DescribeConfigsResource) -> Result<Vec<
             check_name(name)?;
             let unknown = || (ResponseError::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
             let topic = context.cluster().topic(name).ok_or_else(unknown)?;
-            Ok(topic_entries(context.cluster(), &topic))
+            Ok(topic_entries(&context.handle, &topic))
         }
         BROKER | BROKER_LOGGER if !name.is_empty() && name != context.node_id().0.to_string() => {
             let message = format!("Unexpected broker id {name}; this is {}", context.node_id().0);

@@ -18,7 +18,7 @@ pub(super) async fn handle(
     let mut response = DescribeGroupsResponse::default();
     for id in request.groups {
         let mut answered = DescribedGroup::default();
-        match context.handle.0.coordinator.describe(&id.0) {
+        match context.handle.describe_group(&id.0) {
             None => {
                 answered.group_state = text("Dead");
                 if version >= 6 {

@@ -15,7 +15,7 @@ pub(super) async fn handle(
         filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(value))
     };
     let mut response = ListGroupsResponse::default();
-    for group in context.handle.0.coordinator.list() {
+    for group in context.handle.list_groups() {
         if !has(&request.states_filter, group.phase.name()) || !has(&request.types_filter, "classic") {
             continue;
         }

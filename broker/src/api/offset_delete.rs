@@ -15,7 +15,7 @@ pub(super) async fn handle(
         places.extend(topic.partitions.iter().map(|p| (topic.name.0.to_string(), p.partition_index)));
     }
     let mut response = OffsetDeleteResponse::default();
-    let results = match context.handle.0.coordinator.delete_offsets(&request.group_id.0, &places).await {
+    let results = match context.handle.delete_group_offsets(&request.group_id.0, &places).await {
         Ok(results) => results,
         Err(error) => return response.with_error_code(error.code()),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::ResponseError;
 
 use super::Handle;
-use crate::group::{CommitRequest, Committed, JoinReply, JoinRequest, SyncReply, SyncRequest};
+use crate::group::{CommitRequest, Committed, GroupDescription, JoinReply, JoinRequest, SyncReply, SyncRequest};
 
 impl Handle {
     /// Joins a group; resolves when the rebalance ends.
@@ -51,5 +51,36 @@ impl Handle {
     /// Committed offsets of a group, by topic and partition.
     pub fn committed_offsets(&self, group: &str) -> BTreeMap<(String, i32), Committed> {
         self.0.coordinator.offsets(group)
+    }
+
+    /// All groups, sorted by id, without their members.
+    pub fn list_groups(&self) -> Vec<GroupDescription> {
+        self.0.coordinator.list()
+    }
+
+    /// One group with its members; none if it does not exist.
+    pub fn describe_group(&self, group: &str) -> Option<GroupDescription> {
+        self.0.coordinator.describe(group)
+    }
+
+    /// Deletes a group without members, with its offsets; resolves when that is durable.
+    ///
+    /// # Errors
+    /// As DeleteGroups answers: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ResponseError> {
+        self.0.coordinator.delete_group(group).await
+    }
+
+    /// Forgets single offsets of a group, by topic and partition; resolves when that is durable. Answers in the
+    /// order asked; an offset that was never committed counts as forgotten.
+    ///
+    /// # Errors
+    /// As OffsetDelete answers for the whole group; else each offset has its own result.
+    pub async fn delete_group_offsets(
+        &self,
+        group: &str,
+        places: &[(String, i32)],
+    ) -> Result<Vec<Result<(), ResponseError>>, ResponseError> {
+        self.0.coordinator.delete_offsets(group, places).await
     }
 }

@@ -14,7 +14,8 @@ use kafka_protocol::ResponseError;
 
 pub use append::{Acks, AppendError, AppendOutcome, PendingAppend};
 pub use fetch::{FetchFrom, FetchLimits, Fetched};
-pub use offsets::{FoundOffset, OffsetSpec};
+pub use offsets::{FoundOffset, LogOffsets, OffsetSpec};
+pub use topics::{ConfigSource, ConfigSynonym, TopicConfigEntry};
 
 pub(crate) use fetch::FetchPlace;
 pub(crate) use topics::offsets_topic;

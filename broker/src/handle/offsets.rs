@@ -28,6 +28,19 @@ pub struct FoundOffset {
     pub leader_epoch: i32,
 }
 
+/// Offsets of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// The first that can be read.
+    pub start: i64,
+    /// That of the next record; on one node also the high watermark.
+    pub end: i64,
+    /// Up to here all transactions have ended.
+    pub last_stable: i64,
+    /// Up to here everything is known to be on disk.
+    pub durable: i64,
+}
+
 impl Handle {
     /// Looks up an offset.
     ///
@@ -53,5 +66,21 @@ impl Handle {
                 Ok(FoundOffset { offset, timestamp: -1, leader_epoch: log.epoch_at(offset) })
             }
         }
+    }
+
+    /// Offsets of a partition's log as they are now.
+    ///
+    /// # Errors
+    /// The partition does not exist.
+    pub fn log_offsets(&self, topic: &str, partition: i32) -> Result<LogOffsets, ResponseError> {
+        let partition = self.0.cluster.partition(topic, partition)?;
+        let log = partition.log();
+        let marks = log.watermarks();
+        Ok(LogOffsets {
+            start: marks.log_start,
+            end: marks.high_watermark,
+            last_stable: marks.last_stable,
+            durable: log.synced_end(),
+        })
     }
 }

@@ -319,3 +319,88 @@ pub(super) fn finish_swap(fs: &dyn Fs, dir: &Path, base: i64) -> io::Result<()> 
     fs.rename(&swap, &segment_path(dir, base, "log"))?;
     fs.sync_dir(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::log::faulty::FaultyFs;
+    use crate::log::{Batch, LogSetup};
+    use crate::wire::batch::batches;
+    use crate::wire::records::BatchBuilder;
+
+    fn open(fs: &Arc<FaultyFs>, dir: &Path) -> Arc<Partition> {
+        let settings = [("cleanup.policy", "compact"), ("segment.bytes", "400"), ("min.cleanable.dirty.ratio", "0.01")];
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let setup = LogSetup {
+            fs: fs.clone(),
+            dir: dir.join("t-0"),
+            topic_id: uuid::Uuid::nil(),
+            config: Arc::new(TopicConfig::resolve(&settings, &BTreeMap::new())),
+            leader_epoch: 0,
+            log_start: 0,
+            recovery_point: Some(0),
+        };
+        Partition::new(0, Log::open(setup).unwrap())
+    }
+
+    fn append(partition: &Partition, key: &str, value: &str) -> i64 {
+        let mut builder = BatchBuilder::new(1);
+        builder.push(1, Some(key.as_bytes()), Some(value.as_bytes()));
+        let bytes = builder.build();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        partition.log().append(Batch { header, bytes }, 1).unwrap().base_offset
+    }
+
+    /// Latest value and offset of each key.
+    fn latest(partition: &Partition) -> BTreeMap<String, (String, i64)> {
+        let (mut offset, end) = {
+            let log = partition.log();
+            (log.log_start(), log.end())
+        };
+        let mut found = BTreeMap::new();
+        while offset < end {
+            let (_, bytes) = partition.read(offset, 1 << 20, true).unwrap();
+            assert!(!bytes.is_empty(), "nothing to read at {offset} of {end}");
+            for (header, batch) in batches(&bytes) {
+                for record in records::decode(&header, batch).unwrap().records().map(Result::unwrap) {
+                    let text = |b: Option<&[u8]>| String::from_utf8(b.unwrap().to_vec()).unwrap();
+                    found.insert(text(record.key), (text(record.value), record.offset));
+                }
+                offset = header.last_offset() + 1;
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_crash_at_any_step_of_a_compaction_loses_no_latest_value() {
+        let mut steps = 0;
+        loop {
+            let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+            let partition = open(&fs, dir.path());
+            let mut end = 0;
+            for i in 0..40 {
+                end = append(&partition, &format!("key{}", i % 7), &format!("value {i}")) + 1;
+            }
+            partition.sync_now().unwrap();
+            let before = latest(&partition);
+            fs.die_after(steps);
+            let done = partition.compact(2).is_ok();
+            fs.die_after(i64::MAX);
+            fs.lose_unsynced();
+            let again = open(&fs, dir.path());
+            let recovered = again.log().end();
+            assert_eq!((recovered, latest(&again)), (end, before.clone()), "after {steps} steps");
+            assert_eq!(append(&again, "key0", "next"), end);
+            again.compact(3).unwrap();
+            assert_eq!(latest(&again).len(), before.len());
+            if done {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 5, "the compaction made only {steps} steps");
+    }
+}

@@ -7,6 +7,8 @@ mod buffers;
 mod checkpoint;
 mod compaction;
 mod epochs;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub(crate) mod fs;
 mod index;
 mod partition;

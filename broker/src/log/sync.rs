@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::config::TopicConfig;
-    use crate::log::fs::faulty::FaultyFs;
+    use crate::log::faulty::FaultyFs;
     use crate::log::{Batch, LogSetup};
     use crate::wire::batch::BatchHeader;
     use crate::wire::records::BatchBuilder;
@@ -287,5 +287,53 @@ mod tests {
         let again = open(&fs, dir.path(), None);
         assert_eq!(again.log().end(), 1);
         assert_eq!(append(&again, b"b"), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_an_error_for_all_who_wait_and_loses_nothing_acknowledged() {
+        let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+        let partition = open(&fs, dir.path(), Some(0));
+        let (syncer, threads) = Syncer::start().unwrap();
+        for i in 0..3 {
+            append(&partition, b"acknowledged").unwrap();
+            assert_eq!((syncer.sync(&partition).await.unwrap(), i), (Ok(()), i));
+        }
+        fs.fail_syncs(true);
+        append(&partition, b"doubtful").unwrap();
+        let waiting = [syncer.sync(&partition), syncer.sync(&partition)];
+        for waits in waiting {
+            assert_eq!(waits.await.unwrap(), Err(ResponseError::KafkaStorageError));
+        }
+        // Even if the disk says that it is well again, what it dropped is not known.
+        fs.fail_syncs(false);
+        assert_eq!(append(&partition, b"later"), Err(ResponseError::KafkaStorageError));
+        assert_eq!(syncer.sync(&partition).await.unwrap(), Err(ResponseError::KafkaStorageError));
+        syncer.close();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        fs.lose_unsynced();
+        let again = open(&fs, dir.path(), Some(0));
+        assert_eq!(again.log().end(), 3);
+        assert_eq!(append(&again, b"goes on"), Ok(3));
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_while_a_partition_is_synced_shares_the_next_round() {
+        let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+        let (syncer, threads) = Syncer::start().unwrap();
+        let partitions: Vec<_> = (0..20).map(|i| open(&fs, &dir.path().join(i.to_string()), Some(0))).collect();
+        let mut waiting = Vec::new();
+        for round in 0..20 {
+            for partition in &partitions {
+                assert_eq!(append(partition, b"value"), Ok(round));
+                waiting.push((partition, round, syncer.sync(partition)));
+            }
+        }
+        for (partition, round, waits) in waiting {
+            assert_eq!(waits.await.unwrap(), Ok(()));
+            assert!(partition.log().synced_end() > round);
+        }
+        syncer.close();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(syncer.sync(&partitions[0]).await.is_err(), "nothing is promised after the end");
     }
 }

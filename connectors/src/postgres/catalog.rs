@@ -69,6 +69,8 @@ pub struct Table {
     pub name: TableName,
     /// `pg_class.relkind`.
     pub kind: char,
+    /// Whether COPY does to it what INSERT does: no view, no rules, no row security for this role.
+    pub copies: bool,
     /// The columns in order.
     pub columns: Vec<Column>,
     /// The unique keys, the primary key first.
@@ -205,7 +207,9 @@ pub async fn type_by_oid(session: &mut Session, oid: u32) -> Result<(PgType, Str
 /// The driver's.
 pub async fn find_table(session: &mut Session, quoted: &str) -> Result<Option<Table>, sqlx::Error> {
     let found = sqlx::query(
-        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text FROM pg_catalog.pg_class c \
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
+         NOT c.relhasrules AND NOT (c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) \
+         FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass($1)",
     )
     .bind(quoted)
@@ -215,9 +219,10 @@ pub async fn find_table(session: &mut Session, quoted: &str) -> Result<Option<Ta
     let oid = row.try_get::<Oid, _>(0)?.0;
     let name = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
     let kind = row.try_get::<String, _>(3)?.chars().next().unwrap_or('r');
+    let copies = matches!(kind, 'r' | 'p') && row.try_get(4)?;
     let columns = columns(session, oid).await?;
     let keys = unique_keys(session, oid).await?;
-    Ok(Some(Table { oid, name, kind, columns, keys }))
+    Ok(Some(Table { oid, name, kind, copies, columns, keys }))
 }
 
 async fn unique_keys(session: &mut Session, table: u32) -> Result<Vec<UniqueKey>, sqlx::Error> {

@@ -37,8 +37,8 @@ pub fn cause_of_state(state: &str) -> Cause {
             "40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "57014" | "25006" => {
                 Cause::Outage
             }
-            // Type mismatch, two rows of one key in a statement, raised by a trigger.
-            "42804" | "42846" | "21000" | "P0001" => Cause::Data,
+            // Type mismatch, two rows of one key in a statement, raised by a trigger, too large for an index.
+            "42804" | "42846" | "21000" | "P0001" | "54000" => Cause::Data,
             _ => Cause::Statement,
         },
     }
@@ -107,7 +107,7 @@ mod tests {
         for state in ["08006", "53300", "57P01", "40001", "40P01"] {
             assert_eq!(cause_of_state(state), Cause::Outage, "{state}");
         }
-        for state in ["22003", "23505", "42804"] {
+        for state in ["22003", "23505", "42804", "54000"] {
             assert_eq!(cause_of_state(state), Cause::Data, "{state}");
         }
         for state in ["42P01", "42501", ""] {

@@ -66,8 +66,6 @@ pub enum FieldDecoder {
     BitNumber,
     /// BYTES of the digits.
     BitDigits,
-    /// FLOAT64 of cents.
-    Money,
     /// Decimal.
     Decimal(i32),
     /// INT8 to INT64 of a numeric.
@@ -100,8 +98,8 @@ impl FieldDecoder {
                 NumericForm::Double => Self::NumericDouble,
             },
             PgType::Float4 => Self::Float32,
-            PgType::Float8 => Self::Float64,
-            PgType::Money => Self::Money,
+            // Money must be selected through `select_cast`: only the server knows its fraction digits.
+            PgType::Float8 | PgType::Money => Self::Float64,
             PgType::Bool => Self::Bool,
             PgType::Bit(1) => Self::Bit,
             PgType::Bit(..=8) => Self::BitNumber,
@@ -118,6 +116,11 @@ impl FieldDecoder {
             PgType::Jsonb => Self::Jsonb,
             PgType::Citext | PgType::Other => return None,
         })
+    }
+
+    /// The cast under which a column of this type is selected.
+    pub fn select_cast(kind: PgType) -> &'static str {
+        if kind == PgType::Money { "::numeric::float8" } else { "" }
     }
 
     /// Decodes a field that is not null.
@@ -141,7 +144,6 @@ impl FieldDecoder {
             Self::Uuid => Value::from(uuid(fixed(&field)?)),
             Self::Bytes => Value::Bytes(field),
             Self::Bit | Self::BitNumber | Self::BitDigits => self.bits(&field)?,
-            Self::Money => Value::Float64(cents(i64::from_be_bytes(fixed(&field)?))),
             Self::Decimal(_) | Self::WholeNumeric(_) | Self::NumericDouble => self.numeric(&field)?,
             Self::Date(legacy) => date(i32::from_be_bytes(fixed(&field)?), *legacy),
             Self::Time(zone) => time(i64::from_be_bytes(fixed(&field)?), zone),
@@ -222,11 +224,6 @@ fn whole(number: i64, kind: Type) -> Option<Value> {
         Type::Int32 => Value::Int32(number.try_into().ok()?),
         _ => Value::Int64(number),
     })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "FLOAT64 is what the original answers for money")]
-fn cents(amount: i64) -> f64 {
-    amount as f64 / 100.0
 }
 
 fn uuid(bytes: [u8; 16]) -> String {

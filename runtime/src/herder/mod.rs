@@ -24,7 +24,7 @@ use towline_connectors::api::{Connector, Props};
 
 use crate::config::WorkerConfig;
 use crate::kafka::Kafka;
-use crate::store::{ConnectorState, Stores, TargetState};
+use crate::store::{ConnectorState, State, Stores, TargetState};
 use supervisor::SupervisorHandle;
 
 /// Why a request was refused: an HTTP status and the text of the body.
@@ -70,6 +70,8 @@ pub(crate) struct Shared {
 pub struct Herder {
     shared: Arc<Shared>,
     supervisors: Arc<Mutex<HashMap<String, SupervisorHandle>>>,
+    /// Held from the last look at a connector to the write that follows from it.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connector as REST shows it.
@@ -112,7 +114,7 @@ impl Herder {
             tracker: tracker.clone(),
             stop: stop.clone(),
         });
-        let herder = Self { shared, supervisors: Arc::default() };
+        let herder = Self { shared, supervisors: Arc::default(), writing: Arc::default() };
         tracker.spawn(herder.clone().follow());
         Ok(herder)
     }
@@ -121,6 +123,8 @@ impl Herder {
     async fn follow(self) {
         let mut changes = self.shared.stores.configs.watch();
         let mut handed: HashMap<String, Arc<ConnectorState>> = HashMap::new();
+        // Supervisors of deleted connectors: one that is made anew under the name waits for its forerunner to end.
+        let mut ending: HashMap<String, SupervisorHandle> = HashMap::new();
         loop {
             changes.borrow_and_update();
             let connectors = self.shared.stores.configs.connectors();
@@ -134,7 +138,8 @@ impl Herder {
                     match supervisors.get(name) {
                         Some(supervisor) => supervisor.set_desired(Some(state.clone())),
                         None => {
-                            let handle = supervisor::spawn(self.shared.clone(), name, state.clone());
+                            let before = ending.remove(name);
+                            let handle = supervisor::spawn(self.shared.clone(), name, state.clone(), before);
                             supervisors.insert(name.clone(), handle);
                         }
                     }
@@ -143,6 +148,7 @@ impl Herder {
                     let kept = connectors.contains_key(name);
                     if !kept && let Some(supervisor) = supervisors.remove(name) {
                         supervisor.set_desired(None);
+                        ending.insert(name.clone(), supervisor);
                     }
                     kept
                 });
@@ -206,6 +212,7 @@ impl Herder {
     ) -> Result<ConnectorInfo, Refusal> {
         let config = named(name, config)?;
         let config = self.validated(config).await?;
+        let _writing = self.writing.lock().await;
         if self.shared.stores.configs.connector(name).is_some() {
             return Err(Refusal::new(409, format!("Connector {name} already exists")));
         }
@@ -224,6 +231,7 @@ impl Herder {
     ) -> Result<(bool, ConnectorInfo), Refusal> {
         let config = named(name, config)?;
         let config = self.validated(config).await?;
+        let _writing = self.writing.lock().await;
         let created = self.shared.stores.configs.connector(name).is_none();
         self.shared.stores.configs.put_connector(name, &config, None).await?;
         Ok((created, self.info(name)?))
@@ -238,6 +246,7 @@ impl Herder {
         name: &str,
         patch: Vec<(String, Option<String>)>,
     ) -> Result<ConnectorInfo, Refusal> {
+        let _writing = self.writing.lock().await;
         let mut config = self.state(name)?.config.clone();
         for (key, value) in patch {
             match value {
@@ -277,7 +286,20 @@ impl Herder {
             self.shared.stores.configs.put_tasks(name, &[]).await?;
         }
         self.shared.stores.configs.put_target(name, target).await?;
+        if target == TargetState::Stopped {
+            self.until_stopped(name).await;
+        }
         Ok(())
+    }
+
+    /// Waits, within bounds, until a connector's tasks have ended.
+    async fn until_stopped(&self, name: &str) {
+        let stopped = async {
+            while self.shared.stores.status.connector(name).is_some_and(|status| status.state != State::Stopped) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, stopped).await;
     }
 
     /// The topics that a connector has used; none for one that is not known.

@@ -5,7 +5,7 @@ use towline_connectors::api::{Connector, ConsumerGroup, Position, TopicPartition
 
 use super::{Herder, Refusal, find_connector};
 use crate::config_providers;
-use crate::store::{ConnectorState, TargetState};
+use crate::store::{ConnectorState, State, TargetState};
 use crate::task::group_of;
 
 const MANAGED: &str = "The Connect framework-managed offsets for this connector have been altered successfully. However, if \
@@ -33,7 +33,9 @@ impl Herder {
 
     fn stopped(&self, name: &str) -> Result<std::sync::Arc<ConnectorState>, Refusal> {
         let state = self.state(name)?;
-        if state.target == TargetState::Stopped && state.tasks.is_empty() {
+        // STOPPED is written once the tasks have ended: until then one of them may still commit.
+        let ended = self.shared.stores.status.connector(name).is_some_and(|status| status.state == State::Stopped);
+        if state.target == TargetState::Stopped && state.tasks.is_empty() && ended {
             return Ok(state);
         }
         Err(Refusal::new(

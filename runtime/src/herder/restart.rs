@@ -71,7 +71,7 @@ impl Herder {
                 numbers.push(*number);
             }
         }
-        supervisor.request_restart(connector, &numbers);
+        supervisor.request_restart(connector, &numbers).await;
         Ok(status)
     }
 }

@@ -58,9 +58,9 @@ impl SupervisorHandle {
         }
     }
 
-    /// Restarts without waiting; a request while many are waiting is dropped, as theirs will do.
-    pub(super) fn request_restart(&self, connector: bool, tasks: &[usize]) {
-        let _ = self.restarts.try_send(Restart { connector, tasks: tasks.to_vec(), done: None });
+    /// Asks for a restart without waiting for it.
+    pub(super) async fn request_restart(&self, connector: bool, tasks: &[usize]) {
+        let _ = self.restarts.send(Restart { connector, tasks: tasks.to_vec(), done: None }).await;
     }
 
     /// What tasks say of their retries.
@@ -108,7 +108,12 @@ struct Supervisor {
 }
 
 /// Starts a supervisor.
-pub(super) fn spawn(shared: Arc<Shared>, name: &str, state: Arc<ConnectorState>) -> SupervisorHandle {
+pub(super) fn spawn(
+    shared: Arc<Shared>,
+    name: &str,
+    state: Arc<ConnectorState>,
+    before: Option<SupervisorHandle>,
+) -> SupervisorHandle {
     let (desired, desired_now) = watch::channel(Some(state));
     let (restarts, restart_requests) = mpsc::channel(8);
     let handle = SupervisorHandle {
@@ -136,6 +141,9 @@ pub(super) fn spawn(shared: Arc<Shared>, name: &str, state: Arc<ConnectorState>)
     };
     let ended = handle.ended.clone();
     shared.tracker.spawn(async move {
+        if let Some(before) = before {
+            before.ended.cancelled().await;
+        }
         supervisor.run().await;
         ended.cancel();
     });
@@ -190,6 +198,11 @@ impl Supervisor {
                         self.log_failure("forgetting a task's status", forgotten);
                     }
                     self.done.running = Some(wanted.tasks_version);
+                    if !wanted.tasks.is_empty() {
+                        // A plan that was being written when the stop came.
+                        let written = self.shared.stores.configs.put_tasks(&self.name, &[]).await;
+                        self.log_failure("writing its empty task list", written);
+                    }
                 }
                 Action::RunTasks => self.run_tasks(wanted).await,
                 Action::Pause(paused) => {
@@ -369,7 +382,12 @@ impl Supervisor {
 
     async fn task_ended(&mut self, exit: Exit) {
         let current = self.tasks.get(exit.task).is_none_or(|slot| slot.run == exit.run);
-        let Err(error) = exit.outcome else { return };
+        let stopped = self.tasks.get(exit.task).is_none_or(|slot| slot.stop.is_cancelled());
+        let error = match exit.outcome {
+            Ok(()) if stopped => return,
+            Ok(()) => Error::fatal("the task ended by itself; restart it, and please report this with the log"),
+            Err(error) => error,
+        };
         if !current {
             return;
         }
@@ -396,6 +414,7 @@ impl Supervisor {
                     abort.abort();
                 }
             }
+            self.tasks[task].run = self.runs + 1;
             let slot = self.start_task(wanted, task).await;
             self.tasks[task] = slot;
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use towline_connectors::api::{Error, Result, TopicPartition};
 
-use super::{ClientSettings, Incoming, Kafka, LogReader, NewTopic, Outgoing, Producer};
+use super::{ClientSettings, Incoming, Kafka, LogReader, NewTopic, Outgoing, Producer, REQUEST_TIMEOUT};
 
 /// Receives the records of one topic, in order. Must be quick: it runs on the reading task.
 pub trait LogState: Send + Sync {
@@ -102,7 +102,7 @@ impl CompactedLogs {
         ]);
         let producer = kafka.producer(&settings)?;
         let mut reader = kafka.log_reader(&topics).await?;
-        let progress = Arc::new(Progress { ended: stop.clone(), ..Progress::default() });
+        let progress = Arc::new(Progress { ended: stop.child_token(), ..Progress::default() });
         let states: HashMap<String, Arc<dyn LogState>> =
             specs.into_iter().map(|spec| (spec.topic.name, spec.state)).collect();
         replay(reader.as_mut(), &states, &progress).await?;
@@ -115,13 +115,7 @@ impl CompactedLogs {
     /// # Errors
     /// Retriable if the cluster did not take it.
     pub async fn append(&self, topic: &Arc<str>, key: &[u8], value: Option<&[u8]>) -> Result<(i32, i64)> {
-        let ack = self.producer.send(Outgoing::of_one(topic.clone(), Some(key), value)).await?;
-        let ends = ack.await?;
-        let targets: Vec<_> = ends
-            .iter()
-            .map(|(partition, offset)| (TopicPartition { topic: topic.clone(), partition: *partition }, offset + 1))
-            .collect();
-        self.progress.wait(&targets).await?;
+        let ends = self.write(Outgoing::of_one(topic.clone(), Some(key), value)).await?;
         ends.first().copied().ok_or_else(|| Error::fatal(format!("the broker gave no offset for a record of {topic}")))
     }
 
@@ -142,12 +136,27 @@ impl CompactedLogs {
                 record
             }));
         }
-        let ends = self.producer.send(batch).await?.await?;
-        let targets: Vec<_> = ends
-            .iter()
-            .map(|(partition, offset)| (TopicPartition { topic: topic.clone(), partition: *partition }, offset + 1))
-            .collect();
-        self.progress.wait(&targets).await
+        self.write(batch).await.map(|_| ())
+    }
+
+    /// Sends a batch and waits until it is durable and applied, within bounds: a caller must never hang on a cluster
+    /// that is away. A write that is given up may still reach the log later.
+    async fn write(&self, batch: Outgoing) -> Result<Vec<(i32, i64)>> {
+        let topic = batch.topic.clone();
+        let written = async {
+            let ends = self.producer.send(batch).await?.await?;
+            let place = |(partition, offset): &(i32, i64)| {
+                (TopicPartition { topic: topic.clone(), partition: *partition }, offset + 1)
+            };
+            self.progress.wait(&ends.iter().map(place).collect::<Vec<_>>()).await?;
+            Ok(ends)
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, written).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::retriable(format!(
+                "a write to topic {topic} was not read back within {REQUEST_TIMEOUT:?}; it may be retried"
+            ))),
+        }
     }
 }
 
@@ -173,6 +182,9 @@ async fn ensure_compacted(kafka: &dyn Kafka, spec: &LogSpec) -> Result<()> {
     }
 }
 
+/// How long a log may be quiet while it is read to its end.
+const QUIET: Duration = Duration::from_secs(15);
+
 /// Reads until every partition's end of now has been applied.
 async fn replay(
     reader: &mut dyn LogReader,
@@ -180,13 +192,22 @@ async fn replay(
     progress: &Progress,
 ) -> Result<()> {
     let ends = reader.ends().to_vec();
-    // A partition whose tail was compacted or aborted away never shows its last offset; a quiet second then says
-    // that there is nothing left.
+    // A partition whose tail was compacted or aborted away never shows its last offset: a long silence says that there
+    // is nothing left, but only if every partition that should hold something has shown something.
     while !progress.reached(&ends) {
-        match tokio::time::timeout(Duration::from_secs(5), reader.next()).await {
+        match tokio::time::timeout(QUIET, reader.next()).await {
             Ok(Some(records)) => apply(&records, states, progress),
             Ok(None) => return Err(Error::retriable("the log reader ended while reading the log")),
-            Err(_) => break,
+            Err(_) => {
+                let applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some((at, end)) = ends.iter().find(|(at, end)| *end > 0 && !applied.contains_key(at)) {
+                    let message =
+                        format!("nothing of {}-{} could be read, though it ends at {end}", at.topic, at.partition);
+                    return Err(Error::retriable(message));
+                }
+                tracing::warn!("the log was quiet for {QUIET:?} before its end: the rest is taken as compacted away");
+                break;
+            }
         }
     }
     let mut applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +230,10 @@ async fn tail(
             () = stop.cancelled() => return,
             records = reader.next() => match records {
                 Some(records) => apply(&records, &states, &progress),
-                None => return,
+                None => {
+                    progress.ended.cancel();
+                    return;
+                }
             },
         }
     }

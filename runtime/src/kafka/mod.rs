@@ -197,6 +197,9 @@ pub trait GroupConsumer: Send {
     /// What happens next; `None` once the consumer is closed. Cancel-safe.
     async fn next(&mut self) -> Option<GroupEvent>;
 
+    /// As [`Self::next`], without records: they stay where they are.
+    async fn next_control(&mut self) -> Option<GroupEvent>;
+
     /// Commits offsets: for each partition the next one to read.
     ///
     /// # Errors

@@ -69,6 +69,8 @@ struct State {
     connectors: Connectors,
     targets: BTreeMap<String, TargetState>,
     pending: BTreeMap<String, BTreeMap<usize, Props>>,
+    /// Committed task configs, also of a connector whose own record stands behind the commit (compaction moves it).
+    committed: BTreeMap<String, (Vec<Props>, i64)>,
 }
 
 impl State {
@@ -77,12 +79,16 @@ impl State {
             let Some(config) = value.and_then(properties) else {
                 self.connectors.remove(name);
                 self.targets.remove(name);
+                self.committed.remove(name);
                 return;
             };
             let target = self.targets.get(name).copied().unwrap_or_default();
             let entry = self.connectors.entry(name.to_owned()).or_default();
             let state = Arc::make_mut(entry);
             (state.config, state.config_version, state.target) = (config, offset, target);
+            if let Some((tasks, version)) = self.committed.get(name) {
+                (state.tasks, state.tasks_version) = (tasks.clone(), *version);
+            }
         } else if let Some(name) = key.strip_prefix("target-state-") {
             let target = match value {
                 None => TargetState::default(),
@@ -104,14 +110,17 @@ impl State {
         } else if let Some(name) = key.strip_prefix("commit-") {
             let count = value.and_then(|v| v.get("tasks")).and_then(Value::as_u64).unwrap_or(0);
             let pending = self.pending.remove(name).unwrap_or_default();
-            let Some(entry) = self.connectors.get_mut(name) else { return };
-            let state = Arc::make_mut(entry);
+            let before = self.committed.get(name).map(|(tasks, _)| tasks.as_slice()).unwrap_or_default();
             let tasks: Vec<Props> = (0..usize::try_from(count).unwrap_or(0))
-                .map_while(|task| pending.get(&task).cloned().or_else(|| state.tasks.get(task).cloned()))
+                .map_while(|task| pending.get(&task).cloned().or_else(|| before.get(task).cloned()))
                 .collect();
             // Fewer than committed (compaction took some): inconsistent, so none until they are generated anew.
-            state.tasks = if tasks.len() as u64 == count { tasks } else { Vec::new() };
-            state.tasks_version = offset;
+            let tasks = if tasks.len() as u64 == count { tasks } else { Vec::new() };
+            if let Some(entry) = self.connectors.get_mut(name) {
+                let state = Arc::make_mut(entry);
+                (state.tasks, state.tasks_version) = (tasks.clone(), offset);
+            }
+            self.committed.insert(name.to_owned(), (tasks, offset));
         }
     }
 }
@@ -263,7 +272,12 @@ mod tests {
         assert_eq!(state.connectors["c"].tasks.len(), 1);
         put(&mut state, "commit-c", json!({"tasks": 3}), 4);
         assert!(state.connectors["c"].tasks.is_empty(), "an inconsistent commit reads as no tasks");
-        state.apply("connector-c", None, 5);
-        assert!(state.connectors.is_empty());
+        put(&mut state, "task-c-0", json!({"properties": {"t": "1"}}), 5);
+        put(&mut state, "commit-c", json!({"tasks": 1}), 6);
+        state.connectors.clear();
+        put(&mut state, "connector-c", json!({"properties": {"a": "1"}}), 7);
+        assert_eq!(state.connectors["c"].tasks.len(), 1, "a connector's record may stand behind its commit");
+        state.apply("connector-c", None, 8);
+        assert!(state.connectors.is_empty() && state.committed.is_empty());
     }
 }

@@ -70,12 +70,12 @@ impl OffsetStore {
     /// # Errors
     /// Retriable if the log did not take them.
     pub async fn put(&self, connector: &str, offsets: &[(Position, Option<Position>)]) -> Result<()> {
+        let known = self.of_connector(connector);
         let records: Vec<_> = offsets
             .iter()
             .map(|(partition, offset)| {
                 // A partition that is known under another order of entries keeps its key.
-                let known = self.of_connector(connector).into_iter().find(|(p, _)| p == partition);
-                let partition = known.map_or_else(|| partition.to_json(), |(p, _)| p.to_json());
+                let partition = known.iter().map(|(p, _)| p).find(|p| *p == partition).unwrap_or(partition).to_json();
                 let key = Value::Array(vec![Value::from(connector), partition]).to_string().into_bytes();
                 (key, offset.as_ref().map(|offset| offset.to_json().to_string().into_bytes()))
             })

@@ -90,6 +90,10 @@ impl TaskContext {
     {
         let mut backoff = Backoff::default();
         loop {
+            if backoff.used() && backoff.0 == 1 {
+                // The task runs, though it waits: its status says both.
+                self.report(if *self.paused.borrow() { State::Paused } else { State::Running }).await?;
+            }
             let opened = tokio::select! {
                 () = self.stop.cancelled() => return Ok(None),
                 opened = open() => opened,
@@ -138,6 +142,11 @@ impl Backoff {
         let wait = Duration::from_millis(100 << self.0.min(6)).min(Duration::from_secs(5));
         self.0 = self.0.saturating_add(1);
         wait
+    }
+
+    /// Whether there was an attempt that failed.
+    fn used(&self) -> bool {
+        self.0 > 0
     }
 
     fn reset(&mut self) {

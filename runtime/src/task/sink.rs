@@ -2,6 +2,7 @@
 //! has, never ahead of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,9 +25,6 @@ use crate::store::State;
 /// Offsets are committed to the group at least this often while records flow, or as the worker's
 /// `offset.flush.interval.ms` says if that is shorter.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-
-/// Batches that are taken in while the target is away; then the consumer holds its partitions.
-const BACKLOG: usize = 3;
 
 /// The consumer group of a sink connector.
 pub fn group_of(connector: &str, props: &towline_connectors::api::Props) -> String {
@@ -169,7 +167,7 @@ struct SinkRun<'a> {
     task: Box<dyn SinkTask>,
     consumer: Box<dyn GroupConsumer>,
     dead_letters: Option<DeadLetters>,
-    /// Records that arrived while the target was away; bounded by [`BACKLOG`].
+    /// Records that arrived although the task is paused: what was on its way.
     backlog: VecDeque<Vec<Incoming>>,
     /// The next offset to read of each assigned partition.
     consumed: BTreeMap<TopicPartition, i64>,
@@ -218,6 +216,11 @@ impl SinkRun<'_> {
             };
             match event {
                 None => return Ok(()),
+                Some(GroupEvent::Records(records)) if held => {
+                    // The assignment may have come after the pause: pause what is assigned now, keep what slipped by.
+                    self.consumer.set_paused(true);
+                    self.backlog.push_back(records);
+                }
                 Some(GroupEvent::Records(records)) => {
                     self.consume(records).await?;
                     self.commit_if_due().await?;
@@ -275,9 +278,16 @@ impl SinkRun<'_> {
         loop {
             match self.task.assigned(partitions).await {
                 Err(error) if error.kind() == ErrorKind::Retriable && !self.context.stop.is_cancelled() => {
-                    self.wait_after("taking over partitions", &error, &mut backoff).await?;
+                    if self.wait_after("taking over partitions", &error, &mut backoff).await? {
+                        return Ok(Vec::new());
+                    }
                 }
-                answer => return answer,
+                answer => {
+                    if backoff.used() {
+                        self.context.health.recovered();
+                    }
+                    return answer;
+                }
             }
         }
     }
@@ -285,16 +295,19 @@ impl SinkRun<'_> {
     async fn consume(&mut self, incoming: Vec<Incoming>) -> Result<()> {
         let mut records = Vec::with_capacity(incoming.len());
         let mut sources = Vec::with_capacity(incoming.len());
+        let mut topic: Option<&Arc<str>> = None;
         for (index, raw) in incoming.iter().enumerate() {
-            if !self.pipe.topics.is_known(&raw.topic) {
+            if !topic.is_some_and(|last| Arc::ptr_eq(last, &raw.topic)) && !self.pipe.topics.is_known(&raw.topic) {
                 self.pipe.topics.ensure(self.context, &raw.topic).await?;
             }
+            topic = Some(&raw.topic);
             match self.pipe.decode(self.context, raw).await {
                 Ok(Some(record)) => {
                     records.push(SinkRecord { record, origin: origin_of(raw) });
                     sources.push(index);
                 }
                 Ok(None) => {}
+                Err(_) if self.context.stop.is_cancelled() => return Ok(()),
                 Err(failed) => self.reject(failed, raw).await?,
             }
         }
@@ -305,9 +318,12 @@ impl SinkRun<'_> {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
         }
-        for raw in &incoming {
-            let at = TopicPartition { topic: raw.topic.clone(), partition: raw.partition };
-            self.consumed.insert(at, raw.offset + 1);
+        let same = |a: &Incoming, b: &Incoming| a.partition == b.partition && a.topic == b.topic;
+        for run in incoming.chunk_by(same) {
+            if let Some(last) = run.last() {
+                let at = TopicPartition { topic: last.topic.clone(), partition: last.partition };
+                self.consumed.insert(at, last.offset + 1);
+            }
         }
         self.dirty = true;
         Ok(())
@@ -319,7 +335,7 @@ impl SinkRun<'_> {
         loop {
             match self.task.put(records).await {
                 Ok(rejected) => {
-                    if backoff.0 > 0 {
+                    if backoff.used() {
                         self.context.health.recovered();
                     }
                     let any = !rejected.is_empty();
@@ -367,11 +383,11 @@ impl SinkRun<'_> {
             let event = tokio::select! {
                 () = context.stop.cancelled() => return Ok(false),
                 () = tokio::time::sleep_until(until) => return Ok(false),
-                event = self.consumer.next(), if self.backlog.len() < BACKLOG => event,
+                event = self.consumer.next_control() => event,
             };
             match event {
                 None => return Ok(false),
-                Some(GroupEvent::Records(records)) => self.backlog.push_back(records),
+                Some(GroupEvent::Records(_)) => {}
                 // Nothing of the failed batch was written; the new owner starts at the committed offsets.
                 Some(GroupEvent::Revoked(partitions, reply)) => {
                     self.task.revoked(&partitions).await;
@@ -391,6 +407,9 @@ impl SinkRun<'_> {
 
     /// Applies the error policy to one record, sending it to the dead letter queue if there is one.
     async fn reject(&mut self, failed: Failed, raw: &Incoming) -> Result<()> {
+        if failed.error.kind() == ErrorKind::Retriable {
+            return Err(failed.error);
+        }
         if let Some(dead_letters) = &mut self.dead_letters {
             dead_letters.send(self.context, raw, &failed).await?;
             if !self.pipe.tolerance.skips() {

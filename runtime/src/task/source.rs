@@ -141,7 +141,10 @@ async fn drive(
         };
         match polled {
             Ok(records) => {
-                backoff.reset();
+                if backoff.used() {
+                    context.health.recovered();
+                    backoff.reset();
+                }
                 send(context, pipe, progress, records).await?;
             }
             Err(error) if error.kind() == ErrorKind::Retriable => {
@@ -165,11 +168,17 @@ async fn drive(
 /// Takes in the answer to the oldest chunk.
 fn settle(progress: &mut Progress, tolerance: &Tolerance, answered: super::acks::Answered) -> Result<()> {
     if let Err(error) = answered.outcome {
-        if error.kind() != ErrorKind::Data {
-            return Err(Error::fatal("Unrecoverable exception from producer send callback").caused_by(error));
+        let verdict = if error.kind() == ErrorKind::Data {
+            let failed = Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error };
+            tolerance.judge(failed, None)
+        } else {
+            Err(Error::fatal("Unrecoverable exception from producer send callback").caused_by(error))
+        };
+        if verdict.is_err() {
+            // Chunks behind the failed one may be in the log, but their offsets would skip its records for ever.
+            progress.acks = Acks::default();
+            return verdict;
         }
-        let failed = Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error };
-        tolerance.judge(failed, None)?;
     }
     merge(&mut progress.committable, answered.checkpoints);
     Ok(())
@@ -234,7 +243,10 @@ async fn send(
     for SourceRecord { record, partition, offset } in records {
         encode(context, pipe, &mut chunk, record).await?;
         if let Some(offset) = offset {
-            merge(&mut chunk.checkpoints, vec![(partition, offset)]);
+            match chunk.checkpoints.last_mut() {
+                Some((last, known)) if Arc::ptr_eq(last, &partition) => *known = offset,
+                _ => merge(&mut chunk.checkpoints, vec![(partition, offset)]),
+            }
         }
         if chunk.records >= CHUNK_RECORDS || chunk.bytes >= CHUNK_BYTES {
             dispatch(pipe.producer.as_ref(), progress, std::mem::take(&mut chunk)).await?;
@@ -277,7 +289,8 @@ async fn encode(context: &TaskContext, pipe: &mut Pipe, chunk: &mut Chunk, recor
     if let Some(timestamp) = record.timestamp.filter(|t| *t < -1) {
         return Err(Error::fatal(format!("Invalid record timestamp {timestamp}")));
     }
-    if !pipe.topics.is_known(&record.topic) {
+    let same_topic = chunk.batches.last().is_some_and(|batch| Arc::ptr_eq(&batch.topic, &record.topic));
+    if !same_topic && !pipe.topics.is_known(&record.topic) {
         let mut topics = std::mem::take(&mut pipe.topics);
         let mut backoff = Backoff::default();
         while let Err(error) = topics.ensure(context, &record.topic).await {
@@ -362,7 +375,7 @@ pub(super) async fn resolve(
     };
     match converter.resolve(miss).await {
         Ok(()) => {
-            if backoff.0 > 0 {
+            if backoff.used() {
                 context.health.recovered();
             }
             Ok(())

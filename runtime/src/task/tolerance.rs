@@ -1,6 +1,6 @@
 //! The only error policy (KIP-298): what follows when a record cannot be transformed, converted or written.
 
-use towline_connectors::api::{Error, Origin, Props, Result};
+use towline_connectors::api::{Error, ErrorKind, Origin, Props, Result};
 
 /// Where in a task a record failed, in Connect's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,10 @@ impl Tolerance {
     /// # Errors
     /// Under `errors.tolerance=none`: the failure, naming where the record stood.
     pub(super) fn judge(&self, failed: Failed, origin: Option<&Origin>) -> Result<()> {
+        if failed.error.kind() == ErrorKind::Retriable {
+            // Something outside is away; that is not the record's fault, and no reason to skip it.
+            return Err(failed.error);
+        }
         if self.log || self.all {
             self.write_log(&failed, origin);
         }

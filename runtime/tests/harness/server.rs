@@ -67,7 +67,9 @@ impl Towline {
                 std::fs::write(&file, hosts).unwrap();
                 let mut command = Command::new("unshare");
                 let mount = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", file.display());
-                command.args(["--mount", "--", "sh", "-c", &mount]).arg(binary);
+                let root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+                command.args(if root { &["--mount"][..] } else { &["--mount", "--map-root-user"][..] });
+                command.args(["--", "sh", "-c", &mount]).arg(binary);
                 command
             }
         };

@@ -6,7 +6,7 @@ use crate::api::{Error, Result};
 use crate::postgres::catalog::{self, Column, Table};
 use crate::postgres::connection::Session;
 use crate::postgres::ddl::{self, NewColumn};
-use crate::postgres::failure;
+use crate::postgres::failure::{self, Cause};
 use crate::postgres::quote::{Quoting, identifier, split_name};
 
 /// The SQL name of the table for a topic.
@@ -73,7 +73,7 @@ pub(super) async fn fitting_table(
     sql_name: &str,
     fields: &[PlannedField],
 ) -> Result<Table> {
-    let broken = |error| failure::to_error(error, &format!("could not read or change table {sql_name}"));
+    let broken = |error| statement_error(error, sql_name);
     let found = match catalog::find_table(session, sql_name).await.map_err(broken)? {
         Some(table) => table,
         None if config.auto_create => {
@@ -114,6 +114,16 @@ pub(super) async fn fitting_table(
         .await
         .map_err(broken)?
         .ok_or_else(|| Error::retriable(format!("table {sql_name} disappeared while columns were added")))
+}
+
+/// An error of a statement about a table, never about a record: its transaction is broken. The source tells races.
+fn statement_error(error: sqlx::Error, sql_name: &str) -> Error {
+    let message = format!("could not read or change table {sql_name}: {}", failure::text(&error));
+    match failure::cause(&error) {
+        Cause::Outage => Error::retriable(message),
+        Cause::Data | Cause::Statement => Error::fatal(message),
+    }
+    .caused_by(error)
 }
 
 fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> NewColumn<'a> {

@@ -1,6 +1,7 @@
 //! How records of one pair of schemas go into one table: encoders and SQL, made once and used for every record.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::config::{InsertMode, SinkConfig};
@@ -34,7 +35,7 @@ pub(super) struct WritePlan {
     /// The temporary table that rows are staged in.
     pub(super) stage: String,
     columns: Vec<PlannedColumn>,
-    /// Whether every column has a binary form, so that rows can go straight into the table.
+    /// Whether rows can go straight into the table: every column has a binary form, and the table takes COPY as INSERT.
     pub(super) direct: bool,
     overriding: &'static str,
     /// The columns of a unique key that are all written; which row a record could collide with.
@@ -43,7 +44,7 @@ pub(super) struct WritePlan {
 
 impl WritePlan {
     /// A plan for a table that has a column for every field.
-    pub(super) fn new(config: &SinkConfig, table: &Table, fields: &[PlannedField], number: usize) -> Self {
+    pub(super) fn new(config: &SinkConfig, table: &Table, fields: &[PlannedField]) -> Self {
         let mut columns = Vec::with_capacity(fields.len());
         let mut overriding = "";
         for field in fields {
@@ -57,18 +58,11 @@ impl WritePlan {
             }
             columns.push(planned_column(config, field, column));
         }
-        let direct = columns.iter().all(|column| !column.encoder.is_staged());
+        let direct = table.copies && columns.iter().all(|column| !column.encoder.is_staged());
         let unique = table.keys.iter().find_map(|key| {
             key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
         });
-        Self {
-            table: table.name.quoted(),
-            stage: format!("towline_stage_{number}"),
-            columns,
-            direct,
-            overriding,
-            unique,
-        }
+        Self { table: table.name.quoted(), stage: stage_name(&columns), columns, direct, overriding, unique }
     }
 
     /// Appends a record as a tuple, with its number in front if staged. On an error nothing is left of it.
@@ -140,8 +134,7 @@ impl WritePlan {
     pub(super) fn create_stage(&self) -> String {
         let mut sql = format!("CREATE TEMPORARY TABLE IF NOT EXISTS {} (n int4", self.stage);
         for (at, column) in self.columns.iter().enumerate() {
-            let kind = if column.encoder.is_staged() { "text" } else { &column.declared };
-            let _ = write!(sql, ", c{at} {kind}");
+            let _ = write!(sql, ", c{at} {}", column.staged_as());
         }
         sql.push_str(") ON COMMIT DELETE ROWS");
         sql
@@ -215,22 +208,13 @@ impl WritePlan {
     }
 
     /// Takes staged rows off whose key is in the table already; answers their numbers and whether the stored row is the
-    /// same in all that would be written.
-    pub(super) fn take_stored(&self) -> String {
+    /// same in all that would be written. `None` without a unique key: there an equal row is no redelivery.
+    pub(super) fn take_stored(&self) -> Option<String> {
+        let key = self.unique.as_ref()?;
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
-        let found = match &self.unique {
-            Some(key) => {
-                join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ")
-            }
-            // Without a key to go by, only a row that is the same counts as stored; texts can be hashed.
-            None => {
-                let row = |values: Vec<String>| format!("ROW({})::text", values.join(","));
-                let stored = (0..self.columns.len()).map(|at| format!("t.{}", self.columns[at].sql)).collect();
-                let staged = (0..self.columns.len()).map(|at| self.staged(at, "s")).collect();
-                format!("{} = {}", row(stored), row(staged))
-            }
-        };
-        format!("DELETE FROM {} s USING {} t WHERE {found} RETURNING s.n, ({same})", self.stage, self.table)
+        let found =
+            join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
+        Some(format!("DELETE FROM {} s USING {} t WHERE {found} RETURNING s.n, ({same})", self.stage, self.table))
     }
 
     /// Takes staged rows off that repeat an earlier staged row.
@@ -251,6 +235,20 @@ impl WritePlan {
             " AND ",
         )
     }
+}
+
+impl PlannedColumn {
+    /// The type of its column in the staging table.
+    fn staged_as(&self) -> &str {
+        if self.encoder.is_staged() { "text" } else { &self.declared }
+    }
+}
+
+/// One name for one list of types: plans come and go with every rollback, the session's staging tables stay.
+fn stage_name(columns: &[PlannedColumn]) -> String {
+    let mut hasher = DefaultHasher::new();
+    columns.iter().for_each(|column| column.staged_as().hash(&mut hasher));
+    format!("towline_stage_{:016x}", hasher.finish())
 }
 
 fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) -> PlannedColumn {
@@ -314,13 +312,17 @@ mod tests {
             oid: 1,
             name: TableName { schema: "s".into(), name: "t".into() },
             kind: 'r',
+            copies: true,
             columns: vec![column("id", PgType::Int4, "integer"), column("ip", PgType::Other, "inet")],
             keys: vec![UniqueKey { name: "t_pkey".into(), columns: vec!["id".into()], primary: true }],
         };
         let field = |name: &str, kind| Field::new(name, Arc::new(Schema::new(kind)));
         let schema = Arc::new(Schema::structure(vec![field("id", Type::Int32), field("ip", Type::String)]));
         let fields = super::super::fields::plan(&config, None, Some(&schema)).unwrap();
-        WritePlan::new(&config, &table, &fields, 3)
+        let mut plan = WritePlan::new(&config, &table, &fields);
+        assert_eq!(plan.stage, WritePlan::new(&config, &table, &fields).stage);
+        plan.stage = "towline_stage_3".to_owned();
+        plan
     }
 
     #[test]
@@ -341,7 +343,7 @@ mod tests {
             "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0"
         );
         assert_eq!(
-            plan.take_stored(),
+            plan.take_stored().unwrap(),
             "DELETE FROM towline_stage_3 s USING \"s\".\"t\" t WHERE t.\"id\" = s.c0 RETURNING s.n, \
              ((t.\"id\") IS NOT DISTINCT FROM (s.c0) AND (t.\"ip\")::text IS NOT DISTINCT FROM (s.c1::inet)::text)"
         );

@@ -41,6 +41,18 @@ impl From<Error> for PutError {
     }
 }
 
+impl PutError {
+    /// Whether another task made the same table or column at once: then it is there at the next attempt.
+    fn is_schema_race(&self) -> bool {
+        match self {
+            Self::Sql(error) => batch::is_schema_race(error),
+            Self::Own(error) => std::error::Error::source(error)
+                .and_then(|source| source.downcast_ref::<sqlx::Error>())
+                .is_some_and(batch::is_schema_race),
+        }
+    }
+}
+
 struct KnownPlan {
     topic: Arc<str>,
     key: Option<Arc<Schema>>,
@@ -55,7 +67,6 @@ pub(super) struct JdbcSinkTask {
     context: SinkContext,
     session: Option<Session>,
     plans: Vec<KnownPlan>,
-    plan_count: usize,
     offsets: Option<OffsetStore>,
     /// A transaction whose rejected records the worker has yet to deal with: it commits with the next call, so that a
     /// task that fails over them leaves nothing half written.
@@ -84,7 +95,6 @@ impl JdbcSinkTask {
             context,
             session: Some(session),
             plans: Vec::new(),
-            plan_count: 0,
             offsets,
             pending: false,
             statement_failures: 0,
@@ -152,10 +162,7 @@ impl JdbcSinkTask {
             };
             self.roll_back(&error).await;
             match error {
-                PutError::Sql(error) if batch::is_schema_race(&error) && races < 3 => {
-                    races += 1;
-                    self.plans.clear();
-                }
+                error if error.is_schema_race() && races < 3 => races += 1,
                 PutError::Sql(error) if failure::cause(&error) == Cause::Data && !careful => {
                     tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
                     careful = true;
@@ -178,12 +185,10 @@ impl JdbcSinkTask {
         if outage {
             self.session = None;
         }
-        // Tables made in the transaction are gone.
-        if !matches!(error, PutError::Sql(error) if failure::cause(error) == Cause::Data) {
-            self.plans.clear();
-            if let Some(store) = &mut self.offsets {
-                store.forget();
-            }
+        // Tables and columns made in the transaction are gone, and the plans that count on them.
+        self.plans.clear();
+        if let Some(store) = &mut self.offsets {
+            store.forget();
         }
     }
 
@@ -321,8 +326,7 @@ impl JdbcSinkTask {
         let fields = fields::plan(&self.config, key, value)?;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection")) };
         let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
-        self.plan_count += 1;
-        let plan = WritePlan::new(&self.config, &table, &fields, self.plan_count);
+        let plan = WritePlan::new(&self.config, &table, &fields);
         if self.config.insert_mode == InsertMode::Upsert && value.is_some() {
             plan.check_conflict_target(&table)?;
         }
@@ -350,6 +354,7 @@ impl JdbcSinkTask {
 
     /// Decides how the worker goes on after a failed put.
     fn failed(&mut self, error: PutError) -> Error {
+        let race = error.is_schema_race();
         let error = match error {
             PutError::Sql(error) => {
                 let outage = failure::cause(&error) == Cause::Outage;
@@ -357,7 +362,7 @@ impl JdbcSinkTask {
                     failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
                 if outage { error } else { self.count(error) }
             }
-            PutError::Own(error) if error.class().ends_with("TableAlterOrCreateException") => self.count(error),
+            PutError::Own(error) if race || error.class().ends_with("TableAlterOrCreateException") => self.count(error),
             PutError::Own(error) => error,
         };
         let pause = self.backoff.next_pause();

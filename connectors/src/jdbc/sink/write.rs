@@ -84,9 +84,9 @@ impl Writer<'_> {
 
     /// Takes rows off the stage that the table has already: same rows are redelivered, others in conflict.
     async fn take_redelivered(&mut self, plan: &WritePlan) -> Result<(), sqlx::Error> {
+        let Some(sql) = plan.take_stored() else { return Ok(()) };
         self.session.run(format!("ANALYZE {}", plan.stage)).await?;
-        let found =
-            sqlx::query(sqlx::AssertSqlSafe(plan.take_stored())).fetch_all(&mut self.session.connection).await?;
+        let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.session.connection).await?;
         for row in &found {
             let place = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(0);
             if row.try_get::<Option<bool>, _>(1)? == Some(true) {

@@ -12,13 +12,15 @@
 //! upper bound is the start of the oldest transaction of the database that is open. Sessions of other users hide their
 //! start from an ordinary role: those are waited for as above.
 //!
-//! A standby shows no locks of the primary: there the transactions in flight are those of the snapshot.
+//! A standby shows no locks and no sessions of the primary: there all transactions are waited for that the
+//! snapshot has in flight. That misses transactions that have not written yet, and what is not replayed yet, which [`cautions`] tells.
 
 use std::time::Duration;
 
 use sqlx::postgres::types::Oid;
 use tokio::time::Instant;
 
+use super::config::Mode;
 use crate::api::Health;
 use crate::postgres::connection::Session;
 
@@ -39,9 +41,10 @@ const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_catal
      AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()";
 
-/// Transactions in flight on a standby, as numbers.
-const IN_FLIGHT: &str =
-    "SELECT x::text, NULL::int4 FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x";
+/// Where a standby's snapshot begins and ends. What is in flight between is hidden: a snapshot taken in recovery lists
+/// its transactions where `pg_snapshot_xip` does not look.
+const SNAPSHOT: &str = "SELECT pg_catalog.pg_snapshot_xmin(s)::text::int8, pg_catalog.pg_snapshot_xmax(s)::text::int8 \
+     FROM pg_catalog.pg_current_snapshot() s";
 
 /// Open transactions of this database whose start is hidden from us, and prepared ones.
 const HIDDEN: &str = "SELECT l.virtualtransaction, l.pid FROM pg_catalog.pg_locks l \
@@ -66,15 +69,21 @@ pub(super) async fn writers_gone(
     relations: &[u32],
     waiting: &Waiting<'_>,
 ) -> Result<(), sqlx::Error> {
-    let standby: bool =
-        sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await?;
+    if is_standby(session).await? {
+        return replayed(session, waiting).await;
+    }
     let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
-    wait_for(session, if standby { IN_FLIGHT } else { WRITERS }, &relations, !standby, waiting).await
+    wait_for(session, WRITERS, Some(&relations), waiting).await
 }
 
 /// The time before which no row can appear any more, in microseconds, at most `end`.
 pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Waiting<'_>) -> Result<i64, sqlx::Error> {
-    wait_for(session, HIDDEN, &[], false, waiting).await?;
+    if is_standby(session).await? {
+        // Whoever is open here only reads.
+        replayed(session, waiting).await?;
+        return Ok(end);
+    }
+    wait_for(session, HIDDEN, None, waiting).await?;
     let oldest: Option<(i64, i32)> = sqlx::query_as(OLDEST).fetch_optional(&mut session.connection).await?;
     let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else {
         waiting.untell();
@@ -92,14 +101,71 @@ pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Wait
     })
 }
 
+/// On a standby: waits until every transaction in flight has ended.
+async fn replayed(session: &mut Session, waiting: &Waiting<'_>) -> Result<(), sqlx::Error> {
+    let (mut oldest, end): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
+    let since = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    while oldest < end {
+        let waited = since.elapsed();
+        if waiting.max_lag.is_some_and(|most| waited > most) {
+            return Ok(());
+        }
+        if waited > TELL_AFTER {
+            waiting.tell(&format!("transaction {oldest} of the primary, waited for since {} s", waited.as_secs()));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(250));
+        (oldest, _) = sqlx::query_as::<_, (i64, i64)>(SNAPSHOT).fetch_one(&mut session.connection).await?;
+    }
+    if since.elapsed() > TELL_AFTER {
+        waiting.untell();
+    }
+    Ok(())
+}
+
+async fn is_standby(session: &mut Session) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await
+}
+
+/// What a user should know before relying on the horizon.
+pub(super) async fn cautions(session: &mut Session, mode: Mode, relations: &[u32]) -> Result<Vec<String>, sqlx::Error> {
+    let mut cautions = Vec::new();
+    if mode.has_timestamp() && is_standby(session).await? {
+        cautions.push(
+            "this server is a standby, which can't tell when transactions of the primary began: rows of transactions \
+             that have yet to write, or to be replayed, may be skipped; set timestamp.delay.interval.ms above the \
+             longest transaction and the replication lag, or read from the primary"
+                .to_owned(),
+        );
+    }
+    if mode == Mode::Incrementing {
+        let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
+        let cached: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT seqrelid::regclass::text, seqcache FROM pg_catalog.pg_sequence \
+             WHERE seqrelid = ANY($1) AND seqcache > 1",
+        )
+        .bind(&relations)
+        .fetch_all(&mut session.connection)
+        .await?;
+        cautions.extend(cached.into_iter().map(|(sequence, cache)| {
+            format!(
+                "sequence {sequence} has CACHE {cache}: each session keeps numbers to use later, so that rows with \
+                 smaller ids appear after larger ones were read, and are skipped; ALTER SEQUENCE {sequence} CACHE 1, or \
+                 use mode=timestamp+incrementing"
+            )
+        }));
+    }
+    Ok(cautions)
+}
+
 async fn wait_for(
     session: &mut Session,
     sql: &'static str,
-    relations: &[Oid],
-    bind: bool,
+    relations: Option<&[Oid]>,
     waiting: &Waiting<'_>,
 ) -> Result<(), sqlx::Error> {
-    let first = holders(session, sql, relations, bind).await?;
+    let first = holders(session, sql, relations).await?;
     let mut left = first;
     let since = Instant::now();
     let mut pause = Duration::from_millis(2);
@@ -116,7 +182,7 @@ async fn wait_for(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(250));
-        let now = holders(session, sql, relations, bind).await?;
+        let now = holders(session, sql, relations).await?;
         left.retain(|(transaction, _)| now.iter().any(|(other, _)| other == transaction));
     }
     if since.elapsed() > TELL_AFTER {
@@ -125,14 +191,12 @@ async fn wait_for(
     Ok(())
 }
 
-async fn holders(
-    session: &mut Session,
-    sql: &'static str,
-    relations: &[Oid],
-    bind: bool,
-) -> Result<Holders, sqlx::Error> {
+async fn holders(session: &mut Session, sql: &'static str, relations: Option<&[Oid]>) -> Result<Holders, sqlx::Error> {
     let query = sqlx::query_as(sql);
-    let query = if bind { query.bind(relations) } else { query };
+    let query = match relations {
+        Some(relations) => query.bind(relations),
+        None => query,
+    };
     query.fetch_all(&mut session.connection).await
 }
 

@@ -105,9 +105,7 @@ pub(super) async fn read(
             while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
                 total.rows += 1;
                 total.bytes += tuple.len();
-                collector.add(tuple)?;
-                if collector.batch.len() >= limits.rows || collector.bytes >= limits.bytes {
-                    let (batch, reached) = collector.take(false);
+                if let Some((batch, reached)) = collector.add(tuple, limits)? {
                     progress = reached;
                     batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
                     // What was handed over stays behind us, even if the rest of the page fails.
@@ -128,6 +126,9 @@ pub(super) async fn read(
     Ok(total)
 }
 
+/// A batch, and where to resume after it.
+type Full = (Vec<SourceRecord>, Progress);
+
 /// Decodes tuples into records and knows which offset is safe.
 struct Collector<'a> {
     shape: &'a Shape,
@@ -138,18 +139,20 @@ struct Collector<'a> {
     label: &'a str,
     batch: Vec<SourceRecord>,
     bytes: usize,
-    /// Where the last row stands.
+    /// Where the last row stands; rows after it may stand there too.
     last: Progress,
-    /// Where to resume so that no row after the last one can be lost.
+    /// Where the last row before those stands: what is behind is complete.
     safe: Progress,
 }
 
 impl Collector<'_> {
-    fn add(&mut self, mut tuple: Tuple) -> Result<(), Error> {
-        self.bytes += tuple.len();
+    /// Adds a row; answers the rows before it if they fill a batch. Only the next row tells whether the last one's
+    /// offset is complete.
+    fn add(&mut self, mut tuple: Tuple, limits: Limits) -> Result<Option<Full>, Error> {
+        let size = tuple.len();
         let mut values = Vec::with_capacity(self.shape.decoders.len());
         let mut id = None;
-        let mut micros = None;
+        let mut moment: Option<(usize, Option<i64>)> = None;
         for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
             let Some(field) = tuple.next_field() else {
                 values.push(Value::Null);
@@ -160,53 +163,59 @@ impl Collector<'_> {
             {
                 id = raw_id(&field, kind);
             }
-            if micros.is_none() && !self.shape.times.is_empty() {
-                micros = self.moment(at, &field);
+            // Of several timestamp columns the first that is not null in COALESCE's order counts, not in the table's.
+            if let Some((rank, kind)) = self.shape.ranks[at]
+                && moment.is_none_or(|(best, _)| rank < best)
+            {
+                moment = Some((rank, self.moment(kind, &field)));
             }
             values.push(decoder.decode(field).map_err(|error| self.refuse(name, &error))?);
         }
-        self.advance(id, micros)?;
+        let next = self.place(id, moment.and_then(|(_, micros)| micros))?;
+        let full =
+            (self.batch.len() >= limits.rows || self.bytes >= limits.bytes).then(|| self.take(next != self.last));
+        if next != self.last {
+            self.safe = self.last;
+            self.last = next;
+        }
+        self.bytes += size;
         let datum = Datum::new(Arc::clone(&self.shape.schema), Value::Struct(values));
         self.batch.push(SourceRecord {
             record: Record::of_value(Arc::clone(self.topic), datum),
             partition: Arc::clone(self.partition),
             offset: None,
         });
-        Ok(())
+        Ok(full)
     }
 
-    /// The row's timestamp, if this is the column that counts: of several the first in COALESCE's order.
-    fn moment(&self, at: usize, field: &[u8]) -> Option<i64> {
-        let (_, kind) = self.shape.times.iter().find(|(place, _)| *place == at)?;
+    /// The moment that a timestamp column says; `None` if it is infinite.
+    fn moment(&self, kind: PgType, field: &[u8]) -> Option<i64> {
         match kind {
             PgType::Date => raw_date(field, self.zone),
-            kind => raw_timestamp(field, *kind == PgType::TimestampTz, self.zone),
+            kind => raw_timestamp(field, kind == PgType::TimestampTz, self.zone),
         }
     }
 
-    fn advance(&mut self, id: Option<i64>, micros: Option<i64>) -> Result<(), Error> {
+    /// Where a row stands.
+    fn place(&self, id: Option<i64>, micros: Option<i64>) -> Result<Progress, Error> {
+        let mut next = self.last;
         if self.mode.has_incrementing() {
-            self.last.id = Some(id.ok_or_else(|| {
+            next.id = Some(id.ok_or_else(|| {
                 Error::fatal(format!("null or too large a value in the incrementing column of {}", self.label))
             })?);
         }
         if self.mode.has_timestamp() {
             let micros =
                 micros.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
-            if self.mode == Mode::Timestamp && self.last.micros.is_some_and(|last| last < micros) {
-                self.safe = self.last;
-            }
-            self.last.micros = Some(micros);
+            next.micros = Some(micros);
         }
-        if self.mode != Mode::Timestamp {
-            self.safe = self.last;
-        }
-        Ok(())
+        Ok(next)
     }
 
-    /// The batch so far, with the offset on its last record. At the end of a page the last timestamp is complete.
-    fn take(&mut self, end: bool) -> (Vec<SourceRecord>, Progress) {
-        let reached = if end { self.last } else { self.safe };
+    /// The batch so far, with the offset on its last record: that of the last row if no more rows stand there, as at
+    /// the end of a page.
+    fn take(&mut self, complete: bool) -> Full {
+        let reached = if complete { self.last } else { self.safe };
         let mut batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
         if self.mode != Mode::Bulk

@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) due: Instant,
     /// Rows of a page, adapted to the size of rows.
     pub(super) page_rows: usize,
+    /// Whether the log has the cautions about this target.
+    pub(super) told: bool,
 }
 
 /// Where batches go.
@@ -66,6 +68,7 @@ impl Target {
             shape: None,
             due: Instant::now(),
             page_rows: 2_000,
+            told: false,
         }
     }
 }
@@ -147,7 +150,13 @@ pub(super) async fn prepare(
 ) -> Result<(), PageError> {
     session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
     let columns = shape::columns(session, &target.relation).await?;
-    target.shape = Some(shape::plan(session, &target.relation, columns, config).await?);
+    let shape = shape::plan(session, &target.relation, columns, config).await?;
+    if !std::mem::replace(&mut target.told, true) {
+        for caution in horizon::cautions(session, config.mode, &shape.relations).await? {
+            tracing::warn!(table = %target.label, "{caution}");
+        }
+    }
+    target.shape = Some(shape);
     session.run("COMMIT").await?;
     Ok(())
 }
@@ -156,7 +165,7 @@ fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
     let indexed = target.shape.as_ref().is_some_and(|shape| shape.indexed);
     let many = target.shape.as_ref().is_some_and(|shape| shape.times.len() > 1);
     // FETCH FIRST ... WITH TIES came with PostgreSQL 13; unsigned version 0 means unknown.
-    let ties = config.mode != Mode::Timestamp || session.version >= 130_000;
+    let ties = session.version >= 130_000;
     if indexed && !many && ties && config.suffix.is_empty() { Paging::Keyset(target.page_rows) } else { Paging::Stream }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Shape {
     pub(super) id: Option<(usize, PgType)>,
     /// The places of the timestamp columns and their types.
     pub(super) times: Vec<(usize, PgType)>,
+    /// For each selected column, if it is a timestamp column: its rank in COALESCE's order, and its type.
+    pub(super) ranks: Vec<Option<(usize, PgType)>>,
     pub(super) statement: Statement,
     /// Whether pages by key are cheap.
     pub(super) indexed: bool,
@@ -137,14 +139,14 @@ pub(super) async fn plan(
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let (text, schema, decoder) =
+        let (cast, schema, decoder) =
             match connect_schema(column.kind, !column.not_null, config.decode.numeric, config.decode.granularity)
                 .zip(FieldDecoder::of(column.kind, &config.decode))
             {
-                Some((schema, decoder)) => (false, schema, decoder),
+                Some((schema, decoder)) => (FieldDecoder::select_cast(column.kind), schema, decoder),
                 None if config.unsupported_as_text => {
                     let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
-                    (true, schema, FieldDecoder::Text)
+                    ("::text", schema, FieldDecoder::Text)
                 }
                 None => {
                     tracing::warn!(
@@ -158,7 +160,7 @@ pub(super) async fn plan(
             select.push(',');
         }
         select.push_str(&crate::postgres::quote::identifier(&column.name));
-        select.push_str(if text { "::text" } else { "" });
+        select.push_str(cast);
         fields.push(Field::new(Arc::clone(&column.name), schema));
         decoders.push((Arc::clone(&column.name), decoder));
     }
@@ -169,6 +171,8 @@ pub(super) async fn plan(
     };
     let id = offsets.0.as_ref().map(place).transpose()?;
     let times = offsets.1.iter().map(place).collect::<Result<Vec<_>>>()?;
+    let rank = |at: usize| times.iter().position(|(place, _)| *place == at).map(|rank| (rank, times[rank].1));
+    let ranks = (0..decoders.len()).map(rank).collect();
     let mut schema = Schema::structure(fields);
     if let Relation::Table(table) = relation {
         schema = schema.with_name(table.name.as_str());
@@ -185,7 +189,7 @@ pub(super) async fn plan(
         zone: config.decode.zone.clone(),
         suffix: config.suffix.clone(),
     };
-    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, statement, indexed, relations })
+    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, ranks, statement, indexed, relations })
 }
 
 type OffsetColumns = (Option<OffsetColumn>, Vec<OffsetColumn>);
@@ -216,6 +220,13 @@ fn offset_columns(
                 )));
             }
             times.push(column);
+        }
+        let zoned = times.iter().filter(|column| column.kind == PgType::TimestampTz).count();
+        if zoned != 0 && zoned != times.len() {
+            return Err(Error::config(format!(
+                "timestamp columns {wanted:?} of {label} mix types with and without time zone, which COALESCE would \
+                 compare in the server's zone: alter them to one type, or read a query that casts them"
+            )));
         }
         if config.validate_non_null && matches!(relation, Relation::Table(_)) && times.iter().all(|c| !c.not_null) {
             return Err(Error::fatal(format!(

@@ -69,9 +69,8 @@ impl Statement {
             sql.push_str(&order.iter().map(|key| format!("{key} ASC")).collect::<Vec<_>>().join(","));
         }
         if let (Paging::Keyset(rows), false) = (paging, order.is_empty()) {
-            // Rows of one timestamp must not be cut: the next page starts behind it.
-            let ties = if self.mode == Mode::Timestamp { "WITH TIES" } else { "ONLY" };
-            sql.push_str(&format!(" FETCH FIRST {rows} ROWS {ties}"));
+            // Rows of one offset must not be cut: the next page starts behind it. Ids too may repeat.
+            sql.push_str(&format!(" FETCH FIRST {rows} ROWS WITH TIES"));
         }
         if !self.suffix.is_empty() {
             sql.push(' ');
@@ -179,7 +178,7 @@ mod tests {
         assert_eq!(
             statement(Mode::Incrementing, PgType::Timestamp).page(from, bound, Paging::Keyset(10)),
             "SELECT \"id\",\"at\" FROM \"s\".\"t\" WHERE \"id\" > '7'::int8 AND \"id\" <= '9'::int8 \
-             ORDER BY \"id\" ASC FETCH FIRST 10 ROWS ONLY"
+             ORDER BY \"id\" ASC FETCH FIRST 10 ROWS WITH TIES"
         );
         assert_eq!(
             statement(Mode::Timestamp, PgType::Timestamp).page(from, bound, Paging::Keyset(10)),

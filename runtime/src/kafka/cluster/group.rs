@@ -2,6 +2,7 @@
 //! whatever the task does; records are handed over in batches through a bounded queue.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -31,7 +32,9 @@ const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct ClusterGroupConsumer {
     consumer: Arc<BaseConsumer<Member>>,
-    events: mpsc::Receiver<GroupEvent>,
+    /// Rebalances and errors: never held up by records.
+    control: mpsc::Receiver<GroupEvent>,
+    records: mpsc::Receiver<GroupEvent>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,9 +62,11 @@ impl ClusterGroupConsumer {
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
         all.extend(settings.clone());
-        let (sender, events) = mpsc::channel(1);
+        let (sender, records) = mpsc::channel(1);
+        // A member has at most one rebalance under way; errors are dropped while nobody listens.
+        let (control_sender, control) = mpsc::channel(4);
         let consumer: BaseConsumer<Member> = client_config(common, &all)
-            .create_with_context(Member { events: sender.clone() })
+            .create_with_context(Member { control: control_sender.clone(), revoked: AtomicBool::new(false) })
             .map_err(|e| refused("cannot open a consumer", e))?;
         let names: Vec<String> = match subscription {
             Subscription::Topics(topics) => topics.clone(),
@@ -77,37 +82,48 @@ impl ClusterGroupConsumer {
             .name("group-consumer".to_owned())
             .spawn({
                 let (consumer, stop) = (consumer.clone(), stop.clone());
-                move || consume(&consumer, &stop, &sender)
+                move || {
+                    let ran = catch_unwind(AssertUnwindSafe(|| consume(&consumer, &stop, &sender, &control_sender)));
+                    if ran.is_err() {
+                        // rdkafka panics over a header whose name is not UTF-8.
+                        let error = Error::fatal("the consumer cannot read a record; is a header's name not UTF-8?");
+                        let _ = control_sender.blocking_send(GroupEvent::Failed(error));
+                    }
+                }
             })
             .map_err(|e| Error::fatal("cannot start a thread for a consumer").caused_by(e))?;
-        Ok(Self { consumer, events, stop, thread: Some(thread) })
+        Ok(Self { consumer, control, records, stop, thread: Some(thread) })
     }
 }
 
 /// Polls until told to stop, collecting while the task is busy.
-fn consume(consumer: &BaseConsumer<Member>, stop: &AtomicBool, sender: &mpsc::Sender<GroupEvent>) {
+fn consume(
+    consumer: &BaseConsumer<Member>,
+    stop: &AtomicBool,
+    sender: &mpsc::Sender<GroupEvent>,
+    control: &mpsc::Sender<GroupEvent>,
+) {
     let mut drain = Drain::default();
     let mut stalled: Option<Instant> = None;
     let mut held = false;
     while !stop.load(Ordering::Acquire) {
         let patience = if drain.is_empty() { Duration::from_millis(100) } else { Duration::from_millis(1) };
         match consumer.poll(patience) {
-            Some(Ok(message)) => drain.add(&message),
+            Some(Ok(message)) => drain.add_owned(consumer, &message),
             Some(Err(error)) => {
-                if let Some(event) = consumer_error(consumer, error)
-                    && sender.blocking_send(event).is_err()
-                {
+                if !tell(consumer, error, control) {
                     return;
                 }
             }
-            None => {}
+            None => drain.forget_revoked(consumer),
         }
         while drain.has_room() {
             match consumer.poll(Duration::ZERO) {
-                Some(Ok(message)) => drain.add(&message),
-                _ => break,
+                Some(Ok(message)) => drain.add_owned(consumer, &message),
+                Some(Err(_)) | None => break,
             }
         }
+        drain.forget_revoked(consumer);
         if !drain.is_empty() {
             match sender.try_reserve() {
                 Ok(permit) => {
@@ -131,8 +147,9 @@ fn consume(consumer: &BaseConsumer<Member>, stop: &AtomicBool, sender: &mpsc::Se
                     if held {
                         // Serves rebalances; paused partitions give no records, and one that slips through is kept.
                         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
-                            drain.add(&message);
+                            drain.add_owned(consumer, &message);
                         }
+                        drain.forget_revoked(consumer);
                     }
                     continue;
                 }
@@ -141,14 +158,24 @@ fn consume(consumer: &BaseConsumer<Member>, stop: &AtomicBool, sender: &mpsc::Se
     }
 }
 
-fn consumer_error(consumer: &BaseConsumer<Member>, error: KafkaError) -> Option<GroupEvent> {
+/// Tells the task of an error; false once nobody listens any more.
+fn tell(consumer: &BaseConsumer<Member>, error: KafkaError, control: &mpsc::Sender<GroupEvent>) -> bool {
     if let Some((code, reason)) = consumer.client().fatal_error() {
-        return Some(GroupEvent::Failed(Error::fatal(format!("the consumer cannot go on: {reason} ({code})"))));
+        let error = Error::fatal(format!("the consumer cannot go on: {reason} ({code})"));
+        return control.blocking_send(GroupEvent::Failed(error)).is_ok();
     }
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::PartitionEOF) => None,
-        _ => Some(GroupEvent::Failed(failed("cannot consume".to_owned(), error))),
-    }
+    let what = "cannot consume".to_owned();
+    let event = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::PartitionEOF) => return true,
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::SaslAuthenticationFailed,
+        ) => GroupEvent::Failed(failed(what, error)),
+        // Whatever else librdkafka tells of, it goes on by itself.
+        _ => GroupEvent::Failed(Error::retriable(format!("{what}: {error}")).caused_by(error)),
+    };
+    !matches!(control.try_send(event), Err(mpsc::error::TrySendError::Closed(_)))
 }
 
 fn set_paused<C: ConsumerContext>(consumer: &BaseConsumer<C>, paused: bool) {
@@ -163,7 +190,16 @@ fn set_paused<C: ConsumerContext>(consumer: &BaseConsumer<C>, paused: bool) {
 #[async_trait]
 impl GroupConsumer for ClusterGroupConsumer {
     async fn next(&mut self) -> Option<GroupEvent> {
-        self.events.recv().await
+        // Both are cancel-safe. The control channel closes first.
+        tokio::select! {
+            biased;
+            event = self.control.recv() => event,
+            event = self.records.recv() => event,
+        }
+    }
+
+    async fn next_control(&mut self) -> Option<GroupEvent> {
+        self.control.recv().await
     }
 
     async fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
@@ -186,8 +222,9 @@ impl GroupConsumer for ClusterGroupConsumer {
 
     async fn close(mut self: Box<Self>) {
         self.stop.store(true, Ordering::Release);
-        self.events.close();
-        while self.events.recv().await.is_some() {}
+        self.control.close();
+        self.records.close();
+        while self.control.recv().await.is_some() {}
         let (consumer, thread) = (self.consumer.clone(), self.thread.take());
         drop(self);
         let _ = tokio::task::spawn_blocking(move || {
@@ -217,7 +254,9 @@ pub(super) fn offset_list(offsets: &[(TopicPartition, i64)]) -> Result<TopicPart
 
 /// Hands rebalances to the task and waits for its answer.
 struct Member {
-    events: mpsc::Sender<GroupEvent>,
+    control: mpsc::Sender<GroupEvent>,
+    /// Set by a revocation: records that were polled before it are somebody else's now.
+    revoked: AtomicBool,
 }
 
 impl ClientContext for Member {}
@@ -225,7 +264,7 @@ impl ClientContext for Member {}
 impl Member {
     /// Sends an event and waits for the answer, on the polling thread; gives up when the task is gone or too slow.
     fn ask<T>(&self, event: GroupEvent, answer: oneshot::Receiver<T>) -> Option<T> {
-        self.events.blocking_send(event).ok()?;
+        self.control.blocking_send(event).ok()?;
         let mut answer = answer;
         let deadline = Instant::now() + REBALANCE_PATIENCE;
         loop {
@@ -262,6 +301,7 @@ impl ConsumerContext for Member {
                 if !partitions.is_empty() {
                     let _ = self.ask(GroupEvent::Revoked(partitions, reply), answer);
                 }
+                self.revoked.store(true, Ordering::Release);
                 if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
             }
         };
@@ -300,6 +340,18 @@ impl Drain {
 
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Adds a record, after dropping what was collected for partitions that are revoked by now.
+    fn add_owned(&mut self, consumer: &BaseConsumer<Member>, message: &BorrowedMessage<'_>) {
+        self.forget_revoked(consumer);
+        self.add(message);
+    }
+
+    fn forget_revoked(&mut self, consumer: &BaseConsumer<Member>) {
+        if consumer.context().revoked.swap(false, Ordering::AcqRel) {
+            drop(self.take());
+        }
     }
 
     pub(super) fn add(&mut self, message: &BorrowedMessage<'_>) {

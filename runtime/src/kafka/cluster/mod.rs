@@ -148,6 +148,7 @@ fn client_config(common: &ClientSettings, own: &ClientSettings) -> ClientConfig 
     config.set("log_level", "3").set("socket.nagle.disable", "true").set("reconnect.backoff.max.ms", "1000");
     for (key, value) in common.iter().chain(own) {
         match key.as_str() {
+            "max.request.size" => config.set("message.max.bytes", value),
             "fetch.max.wait.ms" => config.set("fetch.wait.max.ms", value),
             "delivery.timeout.ms" => config.set("message.timeout.ms", if value == "2147483647" { "0" } else { value }),
             key if JAVA_ONLY.contains(&key) => {
