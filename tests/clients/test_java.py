@@ -19,10 +19,7 @@ LATER = {"consumer-group": CONSUMER_GROUP_HEARTBEAT, "transactions": END_TXN}
         "classic-group",
         "consumer-group",
         "static-member",
-        pytest.param(
-            "static-member-that-rejoined",
-            marks=pytest.mark.xfail(reason="the broker compares metadata whose generation differs, and rebalances"),
-        ),
+        "static-member-that-rejoined",
         "transactions",
     ],
 )
