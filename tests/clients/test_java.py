@@ -19,7 +19,10 @@ LATER = {"consumer-group": CONSUMER_GROUP_HEARTBEAT, "transactions": END_TXN}
         "classic-group",
         "consumer-group",
         "static-member",
-        "static-member-that-rejoined",
+        pytest.param(
+            "static-member-that-rejoined",
+            marks=pytest.mark.xfail(reason="a static member that rejoined once still causes a rebalance: docs/GAPS.md"),
+        ),
         "transactions",
     ],
 )
