@@ -55,7 +55,7 @@ impl ClusterGroupConsumer {
                 ("fetch.message.max.bytes", "4194304"),
                 ("fetch.wait.max.ms", "500"),
                 ("fetch.error.backoff.ms", "50"),
-                ("topic.metadata.refresh.interval.ms", "5000"),
+                ("topic.metadata.refresh.interval.ms", "500"),
                 ("session.timeout.ms", "10000"),
                 ("heartbeat.interval.ms", "3000"),
             ]
