@@ -52,24 +52,10 @@ pub fn launch(args: &ServeArgs) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("towline cannot start: {}", with_causes(&error));
+            eprintln!("towline cannot start: {}", error.with_causes());
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and what is behind it, each said once.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let part = next.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = next.source();
-    }
-    text
 }
 
 async fn run(args: &ServeArgs) -> Result<()> {
@@ -87,7 +73,7 @@ async fn run(args: &ServeArgs) -> Result<()> {
             // A file that cannot be applied now must not take down what runs.
             if let Err(error) = connector_files::apply(herder, args.connectors.as_deref(), &args.connector_files).await
             {
-                tracing::error!("{}", with_causes(&error));
+                tracing::error!("{}", error.with_causes());
             }
         }
         std::future::pending::<()>().await;

@@ -77,6 +77,20 @@ impl Error {
         self.class
     }
 
+    /// The message and those of its causes on one line, each said once.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = self.source();
+        while let Some(next) = cause {
+            let part = next.to_string();
+            if !text.contains(&part) {
+                text = format!("{text}: {part}");
+            }
+            cause = next.source();
+        }
+        text
+    }
+
     /// The text for a status: `class: message`, then a `Caused by:` line for each cause.
     pub fn trace(&self) -> String {
         let mut text = format!("{}: {}\n", self.class, self.message);

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use towline_connectors::api::{Connector, Error, ErrorKind, Health, Props, Result};
+use towline_connectors::api::{Connector, ErrorKind, Health, Props, Result};
 
 use crate::config::WorkerConfig;
 use crate::kafka::{ClientSettings, Kafka};
@@ -106,7 +106,7 @@ impl TaskContext {
                 Err(error) if error.kind() == ErrorKind::Retriable => {
                     let wait = backoff.next();
                     tracing::warn!(connector = %self.connector, task = self.task, %error, ?wait, "{what} failed, retrying");
-                    self.health.degraded(format!("{what} failed, retrying: {}", root_text(&error)));
+                    self.health.degraded(format!("{what} failed, retrying: {}", error.with_causes()));
                     tokio::select! {
                         () = self.stop.cancelled() => return Ok(None),
                         () = tokio::time::sleep(wait) => {}
@@ -116,20 +116,6 @@ impl TaskContext {
             }
         }
     }
-}
-
-/// An error with its causes on one line.
-fn root_text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let part = next.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = next.source();
-    }
-    text
 }
 
 /// Growing pauses between attempts.

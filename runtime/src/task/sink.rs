@@ -17,7 +17,7 @@ use super::dead_letters::DeadLetters;
 use super::source::resolve;
 use super::tolerance::{Failed, Stage, Tolerance};
 use super::topics::{TopicRules, Topics};
-use super::{Backoff, TaskContext, root_text};
+use super::{Backoff, TaskContext};
 use crate::convert::{self, Converter, HeaderConverter};
 use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
 use crate::store::State;
@@ -377,7 +377,7 @@ impl SinkRun<'_> {
         let wait = backoff.next();
         let context = self.context;
         tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "{what} failed, retrying");
-        context.health.degraded(format!("{what} failed, retrying: {}", root_text(error)));
+        context.health.degraded(format!("{what} failed, retrying: {}", error.with_causes()));
         let until = Instant::now() + wait;
         loop {
             let event = tokio::select! {

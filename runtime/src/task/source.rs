@@ -14,7 +14,7 @@ use super::acks::{Acks, Checkpoints, merge};
 use super::chain::Chain;
 use super::tolerance::{Failed, Stage, Tolerance};
 use super::topics::{TopicRules, Topics};
-use super::{Backoff, TaskContext, root_text};
+use super::{Backoff, TaskContext};
 use crate::convert::{self, Converter, Failure, HeaderConverter};
 use crate::kafka::{Outgoing, OutgoingRecord, Producer};
 use crate::store::State;
@@ -150,7 +150,7 @@ async fn drive(
             Err(error) if error.kind() == ErrorKind::Retriable => {
                 let wait = backoff.next();
                 tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "poll failed, retrying");
-                context.health.degraded(format!("reading the source failed, retrying: {}", root_text(&error)));
+                context.health.degraded(format!("reading the source failed, retrying: {}", error.with_causes()));
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     () = tokio::time::sleep(wait) => {}
@@ -383,7 +383,7 @@ pub(super) async fn resolve(
         Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
             let wait = backoff.next();
             tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
-            context.health.degraded(format!("the schema registry does not answer, retrying: {}", root_text(&error)));
+            context.health.degraded(format!("the schema registry does not answer, retrying: {}", error.with_causes()));
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}

@@ -95,7 +95,7 @@ impl Tolerance {
             _ => String::new(),
         };
         tracing::error!(
-            error = %super::root_text(&failed.error),
+            error = %failed.error.with_causes(),
             "Error encountered in task {}-{}. Executing stage '{}' with class '{}'{consumed}.",
             self.connector,
             self.task,
