@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
@@ -33,12 +33,26 @@ pub(crate) fn shared() -> &'static PostgresServer {
     SERVER.get_or_init(PostgresServer::start)
 }
 
+/// A port of its own, below the range from which systems give ports away: a server that is stopped finds it free again.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let first = std::process::id().wrapping_mul(97) % PORTS.len() as u32;
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from((first + step) % PORTS.len() as u32).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl PostgresServer {
     /// Makes and starts a server.
     pub(crate) fn start() -> Self {
         let binaries = find_binaries();
         let folder = tempfile::Builder::new().prefix("towline-pg-").tempdir().unwrap().keep();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }
@@ -79,7 +93,7 @@ impl PostgresServer {
     /// Makes and starts a standby of this server.
     pub(crate) fn standby(&self) -> Self {
         let folder = tempfile::Builder::new().prefix("towline-pg-").tempdir().unwrap().keep();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }

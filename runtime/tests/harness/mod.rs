@@ -10,11 +10,22 @@ pub use server::{Towline, TowlineOptions};
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// A port that was free a moment ago, on an address.
+/// A port of its own on an address, below the range from which systems give ports to whoever connects or listens: a
+/// server that is stopped finds it free when it comes back.
 pub fn free_port(address: &str) -> u16 {
-    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    let first = std::process::id().wrapping_mul(89) % PORTS.len() as u32;
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from((first + step) % PORTS.len() as u32).unwrap();
+        if TcpListener::bind((address, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until a condition gives a value; fails with what it is about after a while.
