@@ -35,4 +35,6 @@ pub use handle::{
 };
 /// Kafka's error codes.
 pub use kafka_protocol::ResponseError;
+pub use wire::compression::Compression;
+pub use wire::reader::{RecordReader, StoredRecord, UnreadableBatch};
 pub use wire::records::BatchBuilder;

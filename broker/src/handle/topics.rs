@@ -81,6 +81,20 @@ impl Handle {
         }
     }
 
+    /// The number of partitions of a topic. One that is missing is created with the defaults where `may_create` says so
+    /// and `auto.create.topics.enable` allows it, as asking for its metadata does.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION, or why it cannot be created.
+    pub async fn partitions(&self, topic: &str, may_create: bool) -> Result<i32, (ResponseError, String)> {
+        let known = match self.0.cluster.topic(topic) {
+            Some(known) => known,
+            None if may_create && self.0.config.auto_create_topics => self.auto_create(topic).await?,
+            None => return Err((ResponseError::UnknownTopicOrPartition, format!("topic {topic} does not exist"))),
+        };
+        Ok(known.partitions.len() as i32)
+    }
+
     /// Raises the number of partitions of a topic, or only checks that it could be.
     ///
     /// # Errors
