@@ -1,10 +1,11 @@
 //! The port to the log: everything that the worker wants of Kafka, in Kafka's terms, through a few narrow traits.
 //!
-//! [`cluster`] is the adapter for any Kafka cluster (rdkafka); an adapter that calls the embedded broker in the process
-//! implements the same traits. Nothing above this folder knows which one it has.
+//! [`cluster`] is the adapter for any Kafka cluster (rdkafka), [`embedded`] the one for the broker in this process.
+//! Nothing above this folder knows which one it has.
 
 pub mod cluster;
 pub mod compacted_log;
+pub mod embedded;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,0 +1,94 @@
+//! Reading whole topics of the broker in this process, outside of any group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use towline_broker::{FetchFrom, FetchLimits, Handle, RecordReader, ResponseError};
+use towline_connectors::api::{Result, TopicPartition};
+
+use super::{failed, incoming};
+use crate::kafka::{Incoming, LogReader};
+
+const LIMITS: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
+/// The pause after a fetch that failed.
+const RETRY: Duration = Duration::from_millis(100);
+
+pub(super) struct EmbeddedLogReader {
+    handle: Handle,
+    ends: Vec<(TopicPartition, i64)>,
+    from: Vec<FetchFrom>,
+}
+
+impl EmbeddedLogReader {
+    /// Reads all partitions of topics from their beginning.
+    pub(super) async fn open(handle: Handle, topics: &[String]) -> Result<Self> {
+        let mut ends = Vec::new();
+        for topic in topics {
+            let what = || format!("cannot learn the partitions and ends of topic {topic}");
+            let count = handle.partitions(topic, false).await.map_err(|(error, _)| failed(&what(), error))?;
+            let name: Arc<str> = Arc::from(topic.as_str());
+            for partition in 0..count {
+                let marks = handle.log_offsets(topic, partition).map_err(|error| failed(&what(), error))?;
+                ends.push((TopicPartition { topic: name.clone(), partition }, marks.end));
+            }
+        }
+        let start = |(at, _): &(TopicPartition, i64)| FetchFrom {
+            topic: at.topic.to_string(),
+            partition: at.partition,
+            offset: handle.log_offsets(&at.topic, at.partition).map_or(0, |marks| marks.start),
+            max_bytes: LIMITS.max_bytes,
+        };
+        let from = ends.iter().map(start).collect();
+        Ok(Self { handle, ends, from })
+    }
+}
+
+#[async_trait]
+impl LogReader for EmbeddedLogReader {
+    async fn next(&mut self) -> Option<Vec<Incoming>> {
+        loop {
+            let found = self.handle.fetch(&self.from, LIMITS).await;
+            let mut records = Vec::new();
+            let mut trouble = None;
+            for (index, fetched) in found.into_iter().enumerate() {
+                let (from, topic) = (&mut self.from[index], &self.ends[index].0.topic);
+                let fetched = match fetched {
+                    Ok(fetched) => fetched,
+                    Err(error) => {
+                        if let (ResponseError::OffsetOutOfRange, Ok(marks)) =
+                            (error, self.handle.log_offsets(topic, from.partition))
+                        {
+                            from.offset = marks.start;
+                        }
+                        trouble = Some(error.to_string());
+                        continue;
+                    }
+                };
+                let mut reader = RecordReader::new(fetched.records);
+                for record in reader.by_ref() {
+                    match record.map_err(|error| error.to_string()) {
+                        Ok(record) if record.offset < from.offset => {}
+                        Ok(record) => match incoming(topic, from.partition, record) {
+                            Ok(record) => records.push(record),
+                            Err(error) => trouble = Some(error.to_string()),
+                        },
+                        Err(error) => trouble = Some(error),
+                    }
+                }
+                from.offset = from.offset.max(reader.next_offset());
+            }
+            if let Some(error) = trouble {
+                tracing::warn!(error, "the log cannot be read, trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            if !records.is_empty() {
+                return Some(records);
+            }
+        }
+    }
+
+    fn ends(&self) -> &[(TopicPartition, i64)] {
+        &self.ends
+    }
+}
