@@ -36,5 +36,5 @@ pub use handle::{
 /// Kafka's error codes.
 pub use kafka_protocol::ResponseError;
 pub use wire::compression::Compression;
-pub use wire::reader::{RecordReader, StoredRecord, UnreadableBatch};
+pub use wire::reader::{BatchReader, ReadBatch, RecordAt, UnreadableBatch};
 pub use wire::records::BatchBuilder;

@@ -1,134 +1,144 @@
 //! Walking fetched batches record by record, for readers in the process: nothing is copied that is not compressed.
 
-use bytes::{Buf, Bytes};
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
 
 use super::batch::{BatchError, BatchHeader, HEADER_LEN};
 use super::compression;
 use super::records::{next_record, nullable, varint};
 
-/// A record as it is kept: key, value and headers share the memory of their batch.
+/// The data of one batch, unpacked.
+#[derive(Debug, Clone)]
+pub struct ReadBatch {
+    /// What the ranges of [`RecordAt`] point into.
+    pub data: Bytes,
+    /// Where to fetch next.
+    pub next_offset: i64,
+    header: BatchHeader,
+}
+
+/// Where a record lies in the data of its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
+pub struct RecordAt {
     /// Its offset.
     pub offset: i64,
     /// Milliseconds since 1970, -1 if it has no time.
     pub timestamp: i64,
     /// Key, if any.
-    pub key: Option<Bytes>,
+    pub key: Option<Range<usize>>,
     /// Value; none is a tombstone on a compacted topic.
-    pub value: Option<Bytes>,
-    /// Names and values, in their order.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-}
-
-/// Walks the data records of whole batches, as a fetch answers them; what markers there are is skipped.
-#[derive(Debug)]
-pub struct RecordReader {
-    /// Batches not begun yet.
-    rest: Bytes,
-    header: Option<BatchHeader>,
-    /// Records of the batch under way.
-    section: Bytes,
-    left: i32,
-    next_offset: i64,
+    pub value: Option<Range<usize>>,
+    /// Names and values, in their order; allocates nothing when there are none.
+    pub headers: Vec<(Range<usize>, Option<Range<usize>>)>,
 }
 
 /// Fetched bytes that cannot be read; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the batch at offset {offset} cannot be read: {reason}")]
 pub struct UnreadableBatch {
-    /// Where the batch begins, as far as is known.
+    /// Where the batch begins, -1 if that is not known.
     pub offset: i64,
     /// What is wrong with it.
     pub reason: String,
 }
 
-impl RecordReader {
-    /// Reads what [`crate::Handle::fetch`] found.
-    pub fn new(records: Bytes) -> Self {
-        Self { rest: records, header: None, section: Bytes::new(), left: 0, next_offset: -1 }
-    }
-
-    /// Where to fetch next: behind the last batch that was begun. -1 if there was none.
-    pub fn next_offset(&self) -> i64 {
-        self.next_offset
-    }
-
-    /// Opens the next batch; false at the end.
-    fn open(&mut self) -> Result<bool, BatchError> {
-        loop {
-            if self.rest.is_empty() {
-                return Ok(false);
-            }
-            let header = BatchHeader::parse(&self.rest)?;
-            if self.rest.len() < header.total_len() {
-                return Err(BatchError::Truncated);
-            }
-            let batch = self.rest.split_to(header.total_len());
-            self.next_offset = header.last_offset() + 1;
-            if header.is_control() {
-                continue;
-            }
-            self.section = match compression::unpack(header.codec(), &batch[HEADER_LEN..])? {
-                std::borrow::Cow::Borrowed(_) => batch.slice(HEADER_LEN..),
-                std::borrow::Cow::Owned(unpacked) => Bytes::from(unpacked),
-            };
-            self.left = header.record_count;
-            self.header = Some(header);
-            return Ok(true);
-        }
-    }
-
-    fn read(&mut self) -> Result<Option<StoredRecord>, BatchError> {
-        while self.left <= 0 {
-            if !self.open()? {
-                return Ok(None);
-            }
-        }
-        let header = self.header.as_ref().ok_or(BatchError::Records)?;
-        self.left -= 1;
-        let section = &self.section;
-        let mut rest: &[u8] = section;
-        let record = next_record(header, &mut rest).ok_or(BatchError::Records)?;
-        let stored = StoredRecord {
-            offset: record.offset,
-            timestamp: record.timestamp,
-            key: record.key.map(|key| section.slice_ref(key)),
-            value: record.value.map(|value| section.slice_ref(value)),
-            headers: headers(section, record.headers).ok_or(BatchError::Records)?,
-        };
-        let used = section.len() - rest.len();
-        self.section.advance(used);
-        Ok(Some(stored))
+impl UnreadableBatch {
+    fn new(header: Option<&BatchHeader>, error: BatchError) -> Self {
+        Self { offset: header.map_or(-1, |header| header.base_offset), reason: error.to_string() }
     }
 }
 
-impl Iterator for RecordReader {
-    type Item = Result<StoredRecord, UnreadableBatch>;
+/// Walks the whole batches that [`crate::Handle::fetch`] found. One of markers comes without records.
+#[derive(Debug, Clone)]
+pub struct BatchReader(Bytes);
+
+impl BatchReader {
+    /// Reads fetched bytes.
+    pub fn new(records: Bytes) -> Self {
+        Self(records)
+    }
+}
+
+impl Iterator for BatchReader {
+    type Item = Result<ReadBatch, UnreadableBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.read() {
-            Ok(record) => record.map(Ok),
-            Err(error) => {
-                let offset = self.header.as_ref().map_or(-1, |header| header.base_offset);
-                *self = Self::new(Bytes::new());
-                Some(Err(UnreadableBatch { offset, reason: error.to_string() }))
-            }
+        if self.0.is_empty() {
+            return None;
         }
+        let read = read(&mut self.0);
+        if read.is_err() {
+            self.0.clear();
+        }
+        Some(read)
     }
 }
 
-/// The headers of a record; allocates nothing when there are none.
-fn headers(section: &Bytes, encoded: &[u8]) -> Option<Vec<(Bytes, Option<Bytes>)>> {
-    let mut rest = encoded;
-    let count = varint(&mut rest)?;
-    let mut headers = Vec::new();
-    for _ in 0..count {
-        let name = nullable(&mut rest)??;
-        let value = nullable(&mut rest)?;
-        headers.push((section.slice_ref(name), value.map(|value| section.slice_ref(value))));
+fn read(rest: &mut Bytes) -> Result<ReadBatch, UnreadableBatch> {
+    let header = BatchHeader::parse(rest).map_err(|error| UnreadableBatch::new(None, error))?;
+    let fail = |error| UnreadableBatch::new(Some(&header), error);
+    if rest.len() < header.total_len() {
+        return Err(fail(BatchError::Truncated));
     }
-    Some(headers)
+    let batch = rest.split_to(header.total_len());
+    let data = match compression::unpack(header.codec(), &batch[HEADER_LEN..]).map_err(fail)? {
+        Cow::Borrowed(_) => batch.slice(HEADER_LEN..),
+        Cow::Owned(unpacked) => Bytes::from(unpacked),
+    };
+    Ok(ReadBatch { data, next_offset: header.last_offset() + 1, header })
+}
+
+impl ReadBatch {
+    /// About how many records there are.
+    pub fn len(&self) -> usize {
+        if self.header.is_control() { 0 } else { usize::try_from(self.header.record_count).unwrap_or(0) }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The records in order; ends with an error where one does not parse.
+    pub fn records(&self) -> impl Iterator<Item = Result<RecordAt, UnreadableBatch>> {
+        let mut rest: &[u8] = &self.data;
+        let mut left = self.len();
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            left -= 1;
+            let record = self.next_record(&mut rest);
+            if record.is_none() {
+                left = 0;
+            }
+            Some(record.ok_or_else(|| UnreadableBatch::new(Some(&self.header), BatchError::Records)))
+        })
+    }
+
+    fn next_record(&self, rest: &mut &[u8]) -> Option<RecordAt> {
+        let record = next_record(&self.header, rest)?;
+        let range = |part: &[u8]| {
+            let start = part.as_ptr().addr() - self.data.as_ptr().addr();
+            start..start + part.len()
+        };
+        let mut encoded = record.headers;
+        let count = varint(&mut encoded)?;
+        let mut headers = Vec::new();
+        for _ in 0..count {
+            let name = nullable(&mut encoded)??;
+            headers.push((range(name), nullable(&mut encoded)?.map(range)));
+        }
+        Some(RecordAt {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key.map(range),
+            value: record.value.map(range),
+            headers,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -152,15 +162,18 @@ mod tests {
         use Compression::{Gzip, Lz4, None as Plain, Snappy, Zstd};
         for codec in [Plain, Gzip, Snappy, Lz4, Zstd] {
             let twice = Bytes::from([batch(codec), batch(codec)].concat());
-            let mut reader = RecordReader::new(twice);
-            let records: Vec<_> = reader.by_ref().map(Result::unwrap).collect();
-            assert_eq!(records.len(), 4);
-            assert_eq!(reader.next_offset(), 2);
-            assert_eq!((records[0].key.as_deref(), records[0].value.as_deref()), (Some(&b"k"[..]), None));
+            let batches: Vec<_> = BatchReader::new(twice).map(Result::unwrap).collect();
+            assert_eq!(batches.len(), 2);
+            assert_eq!(batches[1].next_offset, 2);
+            let batch = &batches[1];
+            let records: Vec<_> = batch.records().map(Result::unwrap).collect();
+            let bytes = |range: &Option<Range<usize>>| range.clone().map(|range| &batch.data[range]);
+            assert_eq!((bytes(&records[0].key), bytes(&records[0].value)), (Some(&b"k"[..]), None));
             assert_eq!((records[1].offset, records[1].timestamp), (1, 1005));
-            assert_eq!(records[1].value.as_deref(), Some(&[7; 300][..]));
-            let b = |text: &'static str| Bytes::from(text);
-            assert_eq!(records[1].headers, [(b("a"), Some(b("1"))), (b("b"), None)]);
+            assert_eq!(bytes(&records[1].value), Some(&[7; 300][..]));
+            let headers = &records[1].headers;
+            let names: Vec<_> = headers.iter().map(|(name, value)| (&batch.data[name.clone()], bytes(value))).collect();
+            assert_eq!(names, [(&b"a"[..], Some(&b"1"[..])), (b"b", None)]);
         }
     }
 
@@ -170,7 +183,8 @@ mod tests {
             let mut bytes = batch(Compression::None).to_vec();
             let at = at % bytes.len();
             bytes[at] = to;
-            prop_assert!(RecordReader::new(Bytes::from(bytes)).count() <= 3);
+            let read = BatchReader::new(Bytes::from(bytes));
+            prop_assert!(read.flatten().flat_map(|batch| batch.records().collect::<Vec<_>>()).count() <= 400);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use towline_connectors::api::{Error, Result, TopicPartition};
 
-use super::{ClientSettings, Incoming, Kafka, LogReader, NewTopic, Outgoing, Producer, REQUEST_TIMEOUT};
+use super::{ClientSettings, Incoming, IncomingBatch, Kafka, LogReader, NewTopic, Outgoing, Producer, REQUEST_TIMEOUT};
 
 /// Receives the records of one topic, in order. Must be quick: it runs on the reading task.
 pub trait LogState: Send + Sync {
@@ -239,16 +239,15 @@ async fn tail(
     }
 }
 
-fn apply(records: &[Incoming], states: &HashMap<String, Arc<dyn LogState>>, progress: &Progress) {
-    for record in records {
-        if let Some(state) = states.get(&*record.topic) {
-            state.apply(record);
+fn apply(batches: &[IncomingBatch], states: &HashMap<String, Arc<dyn LogState>>, progress: &Progress) {
+    for batch in batches {
+        if let Some(state) = states.get(&*batch.topic) {
+            batch.iter().for_each(|record| state.apply(&record));
         }
     }
     let mut applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
-    for record in records {
-        let at = TopicPartition { topic: record.topic.clone(), partition: record.partition };
-        applied.insert(at, record.offset + 1);
+    for batch in batches {
+        applied.insert(batch.place(), batch.next_offset);
     }
     drop(applied);
     progress.moved.notify_waiters();

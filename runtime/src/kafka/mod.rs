@@ -172,7 +172,67 @@ impl Outgoing {
     }
 }
 
-/// A record as consumed. Key and value share the buffer of their batch.
+/// Records of one partition as consumed, in order, in one buffer.
+#[derive(Debug, Clone)]
+pub struct IncomingBatch {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Keys and values.
+    pub buffer: Bytes,
+    /// Where each record lies in the buffer.
+    pub records: Vec<IncomingRecord>,
+    /// Where reading goes on: between the last record and here there may be offsets without one.
+    pub next_offset: i64,
+}
+
+/// One record of an [`IncomingBatch`].
+#[derive(Debug, Clone)]
+pub struct IncomingRecord {
+    /// The offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch, if the record has a time.
+    pub timestamp: Option<i64>,
+    /// The key's bytes; `None` is null.
+    pub key: Option<Range<usize>>,
+    /// The value's bytes; `None` is null.
+    pub value: Option<Range<usize>>,
+    /// Headers.
+    pub headers: Vec<(ByteString, Option<Bytes>)>,
+}
+
+impl IncomingBatch {
+    /// What a range of the buffer holds, sharing its memory.
+    pub fn slice(&self, range: Option<&Range<usize>>) -> Option<Bytes> {
+        range.map(|range| self.buffer.slice(range.clone()))
+    }
+
+    /// One record by itself.
+    pub fn record(&self, record: &IncomingRecord) -> Incoming {
+        Incoming {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: self.slice(record.key.as_ref()),
+            value: self.slice(record.value.as_ref()),
+            headers: record.headers.clone(),
+        }
+    }
+
+    /// All records, each by itself.
+    pub fn iter(&self) -> impl Iterator<Item = Incoming> {
+        self.records.iter().map(|record| self.record(record))
+    }
+
+    /// Topic and partition.
+    pub fn place(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+
+/// A consumed record by itself. Key and value share the buffer of their batch.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     /// The topic.
@@ -223,7 +283,7 @@ pub enum GroupEvent {
     /// Partitions go to someone else; they are held until the answer.
     Revoked(Vec<TopicPartition>, oneshot::Sender<()>),
     /// Records, in order within each partition.
-    Records(Vec<Incoming>),
+    Records(Vec<IncomingBatch>),
     /// The consumer met an error; it goes on by itself unless the error is fatal.
     Failed(towline_connectors::api::Error),
 }
@@ -232,7 +292,7 @@ pub enum GroupEvent {
 #[async_trait]
 pub trait LogReader: Send {
     /// The next records; `None` once closed. Cancel-safe.
-    async fn next(&mut self) -> Option<Vec<Incoming>>;
+    async fn next(&mut self) -> Option<Vec<IncomingBatch>>;
 
     /// The end of each partition as it was when the reader was opened: the offset that the next record would have got.
     fn ends(&self) -> &[(TopicPartition, i64)];

@@ -2,6 +2,7 @@
 
 mod acks;
 mod chain;
+mod converters;
 mod dead_letters;
 mod sink;
 mod source;

@@ -2,24 +2,21 @@
 //! has, never ahead of it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_connectors::api::{
-    ConsumerGroup, Error, ErrorKind, Header, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord,
+    ConsumerGroup, Error, ErrorKind, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord,
     SinkTask, TopicPartition,
 };
-use towline_connectors::data::Datum;
 
 use super::chain::{Chain, entries};
+use super::converters::{Converters, Trouble};
 use super::dead_letters::DeadLetters;
-use super::source::resolve;
 use super::tolerance::{Failed, Stage, Tolerance};
 use super::topics::{TopicRules, Topics};
 use super::{Backoff, TaskContext};
-use crate::convert::{self, Converter, HeaderConverter};
-use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
+use crate::kafka::{GroupConsumer, GroupEvent, Incoming, IncomingBatch, IncomingRecord, Subscription};
 use crate::store::State;
 
 /// Offsets are committed to the group at least this often while records flow, or as the worker's
@@ -95,10 +92,7 @@ fn subscription(context: &TaskContext) -> Result<Subscription> {
 
 /// Everything between the log and a sink record.
 struct Pipe {
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    header: Box<dyn HeaderConverter>,
-    classes: [String; 3],
+    converters: Converters,
     chain: Chain,
     tolerance: Tolerance,
     topics: Topics,
@@ -106,52 +100,35 @@ struct Pipe {
 
 impl Pipe {
     fn open(context: &TaskContext) -> Result<Self> {
-        let converter = |side: &str| context.worker.converter(side, &context.connector_props);
-        let (key, value, header) = (converter("key"), converter("value"), converter("header"));
         Ok(Self {
-            key: convert::build(&key.class, true, &key.props)?,
-            value: convert::build(&value.class, false, &value.props)?,
-            header: convert::build_header(&header.class, &header.props)?,
-            classes: [key.class, value.class, header.class],
+            converters: Converters::open(context)?,
             chain: Chain::build(&context.connector_props)?,
             tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
             topics: Topics::new(TopicRules::default()),
         })
     }
 
-    /// Converts and transforms one record; `None` if a transform dropped it.
-    async fn decode(&mut self, context: &TaskContext, incoming: &Incoming) -> Result<Option<Record>, Failed> {
-        let topic = &incoming.topic;
-        let side = async |converter: &mut dyn Converter, stage, class: &String, bytes| -> Result<Datum, Failed> {
-            let mut backoff = Backoff::default();
-            loop {
-                let failure = match converter.decode(topic, bytes) {
-                    Ok(datum) => return Ok(datum),
-                    Err(failure) => failure,
-                };
-                let resolved = resolve(context, converter, failure, &mut backoff).await;
-                resolved.map_err(|error| Failed { stage, class: class.clone(), error })?;
+    /// After a failure: asks the registry for what was missing and converts again.
+    #[cold]
+    async fn recover(
+        &mut self,
+        context: &TaskContext,
+        batch: &IncomingBatch,
+        raw: &IncomingRecord,
+        mut trouble: Trouble,
+    ) -> Result<Record, Failed> {
+        let mut backoff = Backoff::default();
+        loop {
+            self.converters.clear(context, trouble, &mut backoff).await?;
+            match self.converters.decode(batch, raw) {
+                Ok(record) => return Ok(record),
+                Err(again) => trouble = again,
             }
-        };
-        let key = side(self.key.as_mut(), Stage::KeyConverter, &self.classes[0], incoming.key.as_ref()).await?;
-        let value = side(self.value.as_mut(), Stage::ValueConverter, &self.classes[1], incoming.value.as_ref()).await?;
-        let mut headers = Vec::with_capacity(incoming.headers.len());
-        for (name, bytes) in &incoming.headers {
-            let value = self.header.decode(topic, name, bytes.as_ref()).map_err(|error| Failed {
-                stage: Stage::HeaderConverter,
-                class: self.classes[2].clone(),
-                error,
-            })?;
-            headers.push(Header { key: name.clone(), value });
         }
-        let record = Record {
-            topic: topic.clone(),
-            partition: Some(incoming.partition),
-            key,
-            value,
-            timestamp: incoming.timestamp,
-            headers,
-        };
+    }
+
+    /// The transformed record; `None` if a transform dropped it.
+    fn transform(&mut self, record: Record) -> Result<Option<Record>, Failed> {
         if self.chain.is_empty() {
             return Ok(Some(record));
         }
@@ -163,12 +140,15 @@ impl Pipe {
     }
 }
 
+/// A record among those consumed: its batch, and its place there.
+type Place = (usize, usize);
+
 struct SinkRun<'a> {
     task: Box<dyn SinkTask>,
     consumer: Box<dyn GroupConsumer>,
     dead_letters: Option<DeadLetters>,
     /// Records that arrived although the task is paused: what was on its way.
-    backlog: VecDeque<Vec<Incoming>>,
+    backlog: VecDeque<Vec<IncomingBatch>>,
     /// The next offset to read of each assigned partition.
     consumed: BTreeMap<TopicPartition, i64>,
     /// Whether anything was consumed since the last commit.
@@ -209,7 +189,7 @@ impl SinkRun<'_> {
                 event = self.consumer.next() => event,
                 () = tokio::time::sleep(wait) => {
                     // An empty put now and then lets a task flush by time.
-                    self.put(&[], &[]).await?;
+                    self.put(&[], &|_| None).await?;
                     self.commit_if_due().await?;
                     continue;
                 }
@@ -255,10 +235,8 @@ impl SinkRun<'_> {
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
                 self.task.revoked(&partitions).await;
-                let gone =
-                    |raw: &Incoming| partitions.iter().any(|p| p.topic == raw.topic && p.partition == raw.partition);
-                for records in &mut self.backlog {
-                    records.retain(|raw| !gone(raw));
+                for batches in &mut self.backlog {
+                    batches.retain(|batch| !partitions.contains(&batch.place()));
                 }
                 self.consumed.retain(|at, _| !partitions.contains(at));
                 let _ = reply.send(());
@@ -292,45 +270,49 @@ impl SinkRun<'_> {
         }
     }
 
-    async fn consume(&mut self, incoming: Vec<Incoming>) -> Result<()> {
-        let mut records = Vec::with_capacity(incoming.len());
-        let mut sources = Vec::with_capacity(incoming.len());
-        let mut topic: Option<&Arc<str>> = None;
-        for (index, raw) in incoming.iter().enumerate() {
-            if !topic.is_some_and(|last| Arc::ptr_eq(last, &raw.topic)) && !self.pipe.topics.is_known(&raw.topic) {
-                self.pipe.topics.ensure(self.context, &raw.topic).await?;
+    async fn consume(&mut self, incoming: Vec<IncomingBatch>) -> Result<()> {
+        let count = incoming.iter().map(|batch| batch.records.len()).sum();
+        let mut records = Vec::with_capacity(count);
+        let mut sources: Vec<Place> = Vec::with_capacity(count);
+        for (at, batch) in incoming.iter().enumerate() {
+            if !self.pipe.topics.is_known(&batch.topic) {
+                self.pipe.topics.ensure(self.context, &batch.topic).await?;
             }
-            topic = Some(&raw.topic);
-            match self.pipe.decode(self.context, raw).await {
-                Ok(Some(record)) => {
-                    records.push(SinkRecord { record, origin: origin_of(raw) });
-                    sources.push(index);
+            for (index, raw) in batch.records.iter().enumerate() {
+                let converted = match self.pipe.converters.decode(batch, raw) {
+                    Ok(record) => Ok(record),
+                    Err(trouble) => self.pipe.recover(self.context, batch, raw, trouble).await,
+                };
+                match converted.and_then(|record| self.pipe.transform(record)) {
+                    Ok(Some(record)) => {
+                        let origin =
+                            Origin { topic: batch.topic.clone(), partition: batch.partition, offset: raw.offset };
+                        records.push(SinkRecord { record, origin });
+                        sources.push((at, index));
+                    }
+                    Ok(None) => {}
+                    Err(_) if self.context.stop.is_cancelled() => return Ok(()),
+                    Err(failed) => self.reject(failed, batch.record(raw)).await?,
                 }
-                Ok(None) => {}
-                Err(_) if self.context.stop.is_cancelled() => return Ok(()),
-                Err(failed) => self.reject(failed, raw).await?,
             }
         }
-        let raws: Vec<&Incoming> = sources.iter().map(|index| &incoming[*index]).collect();
         // The target may store the offset of this batch with its rows: dead letters must be safe before that.
         self.flush_dead_letters().await?;
-        if !records.is_empty() && !self.put(&records, &raws).await? {
+        let raw =
+            |index: usize| sources.get(index).map(|(at, index)| incoming[*at].record(&incoming[*at].records[*index]));
+        if !records.is_empty() && !self.put(&records, &raw).await? {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
         }
-        let same = |a: &Incoming, b: &Incoming| a.partition == b.partition && a.topic == b.topic;
-        for run in incoming.chunk_by(same) {
-            if let Some(last) = run.last() {
-                let at = TopicPartition { topic: last.topic.clone(), partition: last.partition };
-                self.consumed.insert(at, last.offset + 1);
-            }
+        for batch in &incoming {
+            self.consumed.insert(batch.place(), batch.next_offset);
         }
         self.dirty = true;
         Ok(())
     }
 
     /// Puts records, again and again while the target is away; false if the partitions were lost meanwhile.
-    async fn put(&mut self, records: &[SinkRecord], raws: &[&Incoming]) -> Result<bool> {
+    async fn put(&mut self, records: &[SinkRecord], raw: &(dyn Fn(usize) -> Option<Incoming> + Sync)) -> Result<bool> {
         let mut backoff = Backoff::default();
         loop {
             match self.task.put(records).await {
@@ -342,7 +324,7 @@ impl SinkRun<'_> {
                     for Rejected { index, error } in rejected {
                         let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
                         let failed = Failed { stage: Stage::TaskPut, class, error };
-                        match raws.get(index) {
+                        match raw(index) {
                             Some(raw) => self.reject(failed, raw).await?,
                             None => {
                                 return Err(Error::fatal(format!(
@@ -406,17 +388,18 @@ impl SinkRun<'_> {
     }
 
     /// Applies the error policy to one record, sending it to the dead letter queue if there is one.
-    async fn reject(&mut self, failed: Failed, raw: &Incoming) -> Result<()> {
+    async fn reject(&mut self, failed: Failed, raw: Incoming) -> Result<()> {
         if failed.error.kind() == ErrorKind::Retriable {
             return Err(failed.error);
         }
         if let Some(dead_letters) = &mut self.dead_letters {
-            dead_letters.send(self.context, raw, &failed).await?;
+            dead_letters.send(self.context, &raw, &failed).await?;
             if !self.pipe.tolerance.skips() {
                 dead_letters.flush().await?;
             }
         }
-        self.pipe.tolerance.judge(failed, Some(&origin_of(raw)))
+        let origin = Origin { topic: raw.topic, partition: raw.partition, offset: raw.offset };
+        self.pipe.tolerance.judge(failed, Some(&origin))
     }
 
     async fn flush_dead_letters(&mut self) -> Result<()> {
@@ -447,8 +430,4 @@ impl SinkRun<'_> {
         self.committed_at = Instant::now();
         Ok(())
     }
-}
-
-fn origin_of(raw: &Incoming) -> Origin {
-    Origin { topic: raw.topic.clone(), partition: raw.partition, offset: raw.offset }
 }

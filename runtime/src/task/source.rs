@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use towline_connectors::api::{
-    Error, ErrorKind, Position, Record, Result, SourceConnector, SourceContext, SourceRecord, SourceTask,
+    Error, ErrorKind, Position, Result, SourceBatch, SourceConnector, SourceContext, SourceTask,
 };
 
 use super::acks::{Acks, Checkpoints, merge};
 use super::chain::Chain;
+use super::converters::{Converters, Parts, Trouble};
 use super::tolerance::{Failed, Stage, Tolerance};
 use super::topics::{TopicRules, Topics};
 use super::{Backoff, TaskContext};
-use crate::convert::{self, Converter, Failure, HeaderConverter};
-use crate::kafka::{Outgoing, OutgoingRecord, Producer};
+use crate::kafka::{Outgoing, Producer};
 use crate::store::State;
 
 /// A chunk is sent when it has this many records,
@@ -59,10 +58,7 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SourceConn
 /// Everything between a source record and the log.
 struct Pipe {
     chain: Chain,
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    header: Box<dyn HeaderConverter>,
-    classes: [String; 3],
+    converters: Converters,
     tolerance: Tolerance,
     topics: Topics,
     producer: Box<dyn Producer>,
@@ -70,8 +66,6 @@ struct Pipe {
 
 impl Pipe {
     fn open(context: &TaskContext) -> Result<Self> {
-        let converter = |side: &str| context.worker.converter(side, &context.connector_props);
-        let (key, value, header) = (converter("key"), converter("value"), converter("header"));
         let rules = if context.worker.boolean("topic.creation.enable") {
             TopicRules::read(&context.connector_props)?
         } else {
@@ -79,10 +73,7 @@ impl Pipe {
         };
         Ok(Self {
             chain: Chain::build(&context.connector_props)?,
-            key: convert::build(&key.class, true, &key.props)?,
-            value: convert::build(&value.class, false, &value.props)?,
-            header: convert::build_header(&header.class, &header.props)?,
-            classes: [key.class, value.class, header.class],
+            converters: Converters::open(context)?,
             tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
             topics: Topics::new(rules),
             producer: context.kafka.producer(&context.client("producer", &[]))?,
@@ -233,26 +224,92 @@ struct Chunk {
     checkpoints: Checkpoints,
 }
 
+impl Chunk {
+    /// The batch of a topic.
+    fn batch(&mut self, topic: &Arc<str>) -> &mut Outgoing {
+        let same = |batch: &Outgoing| Arc::ptr_eq(&batch.topic, topic) || batch.topic == *topic;
+        let index = self.batches.iter().position(same).unwrap_or_else(|| {
+            self.batches.push(Outgoing::new(topic.clone()));
+            self.batches.len() - 1
+        });
+        &mut self.batches[index]
+    }
+
+    fn is_full(&self) -> bool {
+        self.records >= CHUNK_RECORDS || self.bytes >= CHUNK_BYTES
+    }
+}
+
 async fn send(
     context: &TaskContext,
     pipe: &mut Pipe,
     progress: &mut Progress,
-    records: Vec<SourceRecord>,
+    batches: Vec<SourceBatch>,
 ) -> Result<()> {
     let mut chunk = Chunk { checkpoints: std::mem::take(&mut progress.loose), ..Chunk::default() };
-    for SourceRecord { record, partition, offset } in records {
-        encode(context, pipe, &mut chunk, record).await?;
-        if let Some(offset) = offset {
-            match chunk.checkpoints.last_mut() {
-                Some((last, known)) if Arc::ptr_eq(last, &partition) => *known = offset,
-                _ => merge(&mut chunk.checkpoints, vec![(partition, offset)]),
+    for batch in batches {
+        let source = batch.source_offset.clone().map(|offset| (batch.source_partition.clone(), offset));
+        if pipe.chain.is_empty() {
+            pipe.know(context, &batch.topic).await?;
+            for record in &batch.records {
+                let parts = Parts {
+                    topic: &batch.topic,
+                    partition: record.partition,
+                    key: (batch.key_schema.as_ref(), &record.key),
+                    value: (batch.value_schema.as_ref(), &record.value),
+                    timestamp: record.timestamp,
+                    headers: &record.headers,
+                };
+                if let Err(trouble) = pipe.encode(&parts, &mut chunk) {
+                    pipe.recover(context, &parts, &mut chunk, trouble).await?;
+                }
+                if chunk.is_full() {
+                    dispatch(pipe.producer.as_ref(), progress, std::mem::take(&mut chunk)).await?;
+                }
             }
+        } else {
+            send_transformed(context, pipe, progress, &mut chunk, batch).await?;
         }
-        if chunk.records >= CHUNK_RECORDS || chunk.bytes >= CHUNK_BYTES {
-            dispatch(pipe.producer.as_ref(), progress, std::mem::take(&mut chunk)).await?;
-        }
+        merge(&mut chunk.checkpoints, source.into_iter().collect());
     }
     dispatch(pipe.producer.as_ref(), progress, chunk).await
+}
+
+async fn send_transformed(
+    context: &TaskContext,
+    pipe: &mut Pipe,
+    progress: &mut Progress,
+    chunk: &mut Chunk,
+    mut batch: SourceBatch,
+) -> Result<()> {
+    for record in std::mem::take(&mut batch.records) {
+        let record = match pipe.chain.apply(batch.record(record)) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(failed) => {
+                let class = failed.class.to_owned();
+                let failed = Failed { stage: Stage::Transformation, class, error: failed.error };
+                pipe.tolerance.judge(failed, None)?;
+                continue;
+            }
+        };
+        pipe.know(context, &record.topic).await?;
+        let parts = Parts {
+            topic: &record.topic,
+            partition: record.partition,
+            key: (record.key.schema.as_ref(), &record.key.value),
+            value: (record.value.schema.as_ref(), &record.value.value),
+            timestamp: record.timestamp,
+            headers: &record.headers,
+        };
+        if let Err(trouble) = pipe.encode(&parts, chunk) {
+            pipe.recover(context, &parts, chunk, trouble).await?;
+        }
+        if chunk.is_full() {
+            dispatch(pipe.producer.as_ref(), progress, std::mem::take(chunk)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn dispatch(producer: &dyn Producer, progress: &mut Progress, chunk: Chunk) -> Result<()> {
@@ -261,135 +318,75 @@ async fn dispatch(producer: &dyn Producer, progress: &mut Progress, chunk: Chunk
     }
     let mut acks = Vec::with_capacity(chunk.batches.len());
     for batch in chunk.batches {
-        acks.push(producer.send(batch).await?);
+        if !batch.records.is_empty() {
+            acks.push(producer.send(batch).await?);
+        }
     }
     // A chunk whose records were all dropped still moves the offsets, in its turn.
     progress.acks.push(acks, chunk.bytes, chunk.checkpoints);
     Ok(())
 }
 
-/// Transforms and converts one record into the chunk, or skips it if the policy says so.
-async fn encode(context: &TaskContext, pipe: &mut Pipe, chunk: &mut Chunk, record: Record) -> Result<()> {
-    let record = if pipe.chain.is_empty() {
-        record
-    } else {
-        match pipe.chain.apply(record) {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(()),
-            Err(failed) => {
-                let failed =
-                    Failed { stage: Stage::Transformation, class: failed.class.to_owned(), error: failed.error };
-                return pipe.tolerance.judge(failed, None);
-            }
+impl Pipe {
+    /// Sees to it that the topic is there; once per topic.
+    async fn know(&mut self, context: &TaskContext, topic: &Arc<str>) -> Result<()> {
+        if self.topics.is_known(topic) {
+            return Ok(());
         }
-    };
-    if record.topic.is_empty() {
-        return Err(Error::fatal("a record has no topic; check topic.prefix and the transforms that set the topic"));
-    }
-    if let Some(timestamp) = record.timestamp.filter(|t| *t < -1) {
-        return Err(Error::fatal(format!("Invalid record timestamp {timestamp}")));
-    }
-    let same_topic = chunk.batches.last().is_some_and(|batch| Arc::ptr_eq(&batch.topic, &record.topic));
-    if !same_topic && !pipe.topics.is_known(&record.topic) {
-        let mut topics = std::mem::take(&mut pipe.topics);
+        if topic.is_empty() {
+            return Err(Error::fatal(
+                "a record has no topic; check topic.prefix and the transforms that set the topic",
+            ));
+        }
+        let mut topics = std::mem::take(&mut self.topics);
         let mut backoff = Backoff::default();
-        while let Err(error) = topics.ensure(context, &record.topic).await {
+        while let Err(error) = topics.ensure(context, topic).await {
             if error.kind() != ErrorKind::Retriable || context.stop.is_cancelled() {
                 return Err(error);
             }
             tokio::time::sleep(backoff.next()).await;
         }
-        pipe.topics = topics;
+        self.topics = topics;
+        Ok(())
     }
-    let index = match chunk.batches.iter().position(|b| Arc::ptr_eq(&b.topic, &record.topic) || b.topic == record.topic)
-    {
-        Some(index) => index,
-        None => {
-            chunk.batches.push(Outgoing::new(record.topic.clone()));
-            chunk.batches.len() - 1
-        }
-    };
-    let start = chunk.batches[index].buffer.len();
-    match convert_record(context, pipe, &record, &mut chunk.batches[index].buffer).await {
-        Ok(converted) => {
-            chunk.bytes += chunk.batches[index].buffer.len() - start;
-            chunk.records += 1;
-            chunk.batches[index].records.push(converted);
-            Ok(())
-        }
-        Err(failed) => {
-            chunk.batches[index].buffer.truncate(start);
-            pipe.tolerance.judge(failed, None)
-        }
-    }
-}
 
-async fn convert_record(
-    context: &TaskContext,
-    pipe: &mut Pipe,
-    record: &Record,
-    buffer: &mut BytesMut,
-) -> Result<OutgoingRecord, Failed> {
-    let mut headers = Vec::new();
-    for header in &record.headers {
-        let mut bytes = BytesMut::new();
-        let some = pipe
-            .header
-            .encode(&record.topic, &header.key, &header.value, &mut bytes)
-            .map_err(|error| Failed { stage: Stage::HeaderConverter, class: pipe.classes[2].clone(), error })?;
-        headers.push((header.key.clone(), some.then(|| Bytes::from(bytes))));
+    /// Converts one record into its batch of the chunk; on an error nothing is left of it there.
+    fn encode(&mut self, parts: &Parts<'_>, chunk: &mut Chunk) -> Result<(), Trouble> {
+        let batch = chunk.batch(parts.topic);
+        let start = batch.buffer.len();
+        match self.converters.encode(parts, &mut batch.buffer) {
+            Ok(record) => {
+                let size = batch.buffer.len() - start;
+                batch.records.push(record);
+                chunk.bytes += size;
+                chunk.records += 1;
+                Ok(())
+            }
+            Err(trouble) => {
+                batch.buffer.truncate(start);
+                Err(trouble)
+            }
+        }
     }
-    let mut side = async |converter: &mut dyn Converter, stage, class: &String, datum| {
-        let start = buffer.len();
+
+    /// After a failure: asks the registry for what was missing and encodes again, or lets the policy judge.
+    #[cold]
+    async fn recover(
+        &mut self,
+        context: &TaskContext,
+        parts: &Parts<'_>,
+        chunk: &mut Chunk,
+        mut trouble: Trouble,
+    ) -> Result<()> {
         let mut backoff = Backoff::default();
         loop {
-            let failure = match converter.encode(&record.topic, datum, buffer) {
-                Ok(some) => return Ok(some.then(|| start..buffer.len())),
-                Err(failure) => failure,
-            };
-            buffer.truncate(start);
-            resolve(context, converter, failure, &mut backoff).await.map_err(|error| Failed {
-                stage,
-                class: class.clone(),
-                error,
-            })?;
-        }
-    };
-    let key = side(pipe.key.as_mut(), Stage::KeyConverter, &pipe.classes[0], &record.key).await?;
-    let value = side(pipe.value.as_mut(), Stage::ValueConverter, &pipe.classes[1], &record.value).await?;
-    let timestamp = record.timestamp.filter(|t| *t >= 0);
-    Ok(OutgoingRecord { partition: record.partition, timestamp, key, value, headers })
-}
-
-/// Asks the registry for what a converter missed; after a passing failure it only waits, and the caller, converting
-/// the same record again, comes back.
-pub(super) async fn resolve(
-    context: &TaskContext,
-    converter: &mut dyn Converter,
-    failure: Failure,
-    backoff: &mut Backoff,
-) -> Result<()> {
-    let miss = match failure {
-        Failure::Record(error) => return Err(error),
-        Failure::Miss(miss) => miss,
-    };
-    match converter.resolve(miss).await {
-        Ok(()) => {
-            if backoff.used() {
-                context.health.recovered();
+            if let Err(failed) = self.converters.clear(context, trouble, &mut backoff).await {
+                return self.tolerance.judge(failed, None);
             }
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
-            let wait = backoff.next();
-            tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
-            context.health.degraded(format!("the schema registry does not answer, retrying: {}", error.with_causes()));
-            tokio::select! {
-                () = context.stop.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
+            match self.encode(parts, chunk) {
+                Ok(()) => return Ok(()),
+                Err(again) => trouble = again,
             }
-            Ok(())
         }
-        Err(error) => Err(error),
     }
 }

@@ -15,7 +15,7 @@ use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::member::Member;
 use super::{commit, failed};
-use crate::kafka::{ClientSettings, GroupConsumer, GroupEvent, Incoming, Subscription};
+use crate::kafka::{ClientSettings, GroupConsumer, GroupEvent, IncomingBatch, Subscription};
 
 /// What the member's client settings say, by Kafka's names.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Identity {
 }
 
 /// Records, and the assignment under which they were read.
-pub(super) type Read = (u64, Vec<Incoming>);
+pub(super) type Read = (u64, Vec<IncomingBatch>);
 
 pub(super) struct EmbeddedGroupConsumer {
     handle: Handle,

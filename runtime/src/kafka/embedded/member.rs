@@ -7,15 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use towline_broker::{
-    FetchFrom, FetchLimits, Fetched, Handle, JoinReply, JoinRequest, RecordReader, ResponseError, SyncRequest,
-};
+use towline_broker::{FetchFrom, FetchLimits, Fetched, Handle, JoinReply, JoinRequest, ResponseError, SyncRequest};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::assignor::{self, Assignment, PROTOCOLS, Wanting};
 use super::group::{GroupSettings, Identity, Read, Reset, Wanted};
 use super::{failed, incoming};
-use crate::kafka::{GroupEvent, Incoming};
+use crate::kafka::{GroupEvent, IncomingBatch};
 
 /// Reading goes on ahead of the task until this many records wait,
 const AHEAD_RECORDS: usize = 10_000;
@@ -37,7 +35,8 @@ pub(super) struct Member {
     /// Given by the coordinator; kept over rebalances.
     member_id: String,
     positions: Vec<Place>,
-    waiting: Vec<Incoming>,
+    waiting: Vec<IncomingBatch>,
+    waiting_records: usize,
     waiting_bytes: usize,
 }
 
@@ -77,6 +76,7 @@ impl Member {
             member_id: String::new(),
             positions: Vec::new(),
             waiting: Vec::new(),
+            waiting_records: 0,
             waiting_bytes: 0,
         }
     }
@@ -303,7 +303,7 @@ impl Member {
         let mut not_before = Instant::now();
         loop {
             let paused = *channels.paused.borrow_and_update();
-            let room = self.waiting.len() < AHEAD_RECORDS && self.waiting_bytes < AHEAD_BYTES;
+            let room = self.waiting_records < AHEAD_RECORDS && self.waiting_bytes < AHEAD_BYTES;
             let from: Vec<FetchFrom> = if room && !paused { self.from() } else { Vec::new() };
             // Every branch is cancel-safe; what is first comes first.
             tokio::select! {
@@ -314,8 +314,7 @@ impl Member {
                 _ = channels.paused.changed() => {}
                 room = channels.records.reserve(), if !self.waiting.is_empty() && !paused => match room {
                     Ok(room) => {
-                        self.waiting_bytes = 0;
-                        room.send((self.identity.epoch(), std::mem::take(&mut self.waiting)));
+                        room.send((self.identity.epoch(), self.take_waiting()));
                     }
                     Err(_) => return Ended::Closed,
                 },
@@ -332,6 +331,11 @@ impl Member {
                 }
             }
         }
+    }
+
+    fn take_waiting(&mut self) -> Vec<IncomingBatch> {
+        (self.waiting_records, self.waiting_bytes) = (0, 0);
+        std::mem::take(&mut self.waiting)
     }
 
     fn from(&mut self) -> Vec<FetchFrom> {
@@ -367,10 +371,14 @@ impl Member {
         for (index, fetched) in found.into_iter().enumerate() {
             let Some(place) = self.positions.get_mut(index) else { break };
             let taken = match fetched {
-                Ok(fetched) => {
-                    self.waiting_bytes += fetched.records.len();
-                    take(place, fetched, &mut self.waiting)
-                }
+                Ok(fetched) => incoming(&place.topic, place.partition, place.offset, fetched.records).map(|read| {
+                    for batch in read {
+                        place.offset = batch.next_offset;
+                        self.waiting_records += batch.records.len();
+                        self.waiting_bytes += batch.buffer.len();
+                        self.waiting.push(batch);
+                    }
+                }),
                 Err(ResponseError::OffsetOutOfRange) => {
                     let at = TopicPartition { topic: place.topic.clone(), partition: place.partition };
                     let wanted = place.offset;
@@ -395,8 +403,7 @@ impl Member {
             .drain(..)
             .map(|place| TopicPartition { topic: place.topic, partition: place.partition })
             .collect();
-        self.waiting.clear();
-        self.waiting_bytes = 0;
+        drop(self.take_waiting());
         self.identity.next_epoch();
         if !lost.is_empty() {
             let (reply, answer) = oneshot::channel();
@@ -429,21 +436,6 @@ impl Member {
             }
         }
     }
-}
-
-/// Decodes fetched batches, from the place's offset on.
-fn take(place: &mut Place, fetched: Fetched, into: &mut Vec<Incoming>) -> Result<()> {
-    let mut reader = RecordReader::new(fetched.records);
-    for record in reader.by_ref() {
-        let record = record.map_err(|error| {
-            Error::fatal(format!("cannot read {}-{}: {error}", place.topic, place.partition)).caused_by(error)
-        })?;
-        if record.offset >= place.offset {
-            into.push(incoming(&place.topic, place.partition, record)?);
-        }
-    }
-    place.offset = place.offset.max(reader.next_offset());
-    Ok(())
 }
 
 async fn fetch(handle: &Handle, from: &[FetchFrom], not_before: Instant) -> Vec<Result<Fetched, ResponseError>> {

@@ -12,11 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use towline_broker::{CommitRequest, Handle, OffsetCommit, ResponseError};
+use bytes::Bytes;
+use bytestring::ByteString;
+use towline_broker::{BatchReader, CommitRequest, Handle, OffsetCommit, ResponseError, UnreadableBatch};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::cluster::Cluster;
-use super::{ClientSettings, GroupConsumer, Kafka, LogReader, NewTopic, Producer, Subscription};
+use super::{
+    ClientSettings, GroupConsumer, IncomingBatch, IncomingRecord, Kafka, LogReader, NewTopic, Producer, Subscription,
+};
 
 /// The broker of this process.
 #[derive(Debug, Clone)]
@@ -100,9 +104,9 @@ impl Kafka for Embedded {
         if !deleted.is_empty() {
             match self.0.delete_group_offsets(group, &deleted).await {
                 Err(ResponseError::GroupIdNotFound) => {}
-                Err(error) => return Err(failed(&what(), error)),
-                Ok(each) => {
-                    each.into_iter().collect::<Result<Vec<()>, _>>().map(drop).map_err(|e| failed(&what(), e))?
+                outcome => {
+                    let refused = outcome.map_or_else(Some, |each| each.into_iter().find_map(Result::err));
+                    refused.map_or(Ok(()), |error| Err(failed(&what(), error)))?;
                 }
             }
         }
@@ -163,22 +167,37 @@ fn failed(what: &str, error: ResponseError) -> Error {
     error_of(format!("{what}: {error}"))
 }
 
-/// A record as the broker stores it, as the port hands it on.
-fn incoming(topic: &Arc<str>, partition: i32, record: towline_broker::StoredRecord) -> Result<super::Incoming> {
-    let place = |what: &str| {
-        Error::fatal(format!("record {topic}-{partition}@{} cannot be read: a header's {what}", record.offset))
-    };
-    let mut headers = Vec::with_capacity(record.headers.len());
-    for (name, value) in record.headers {
-        headers.push((name.try_into().map_err(|_| place("name is not UTF-8"))?, value));
+/// Decodes fetched batches into the port's, from an offset on.
+fn incoming(topic: &Arc<str>, partition: i32, from: i64, records: Bytes) -> Result<Vec<IncomingBatch>> {
+    let unreadable =
+        |error: UnreadableBatch| Error::fatal(format!("cannot read {topic}-{partition}: {error}")).caused_by(error);
+    let mut batches = Vec::new();
+    for batch in BatchReader::new(records) {
+        let batch = batch.map_err(unreadable)?;
+        let mut records = Vec::with_capacity(batch.len());
+        for record in batch.records() {
+            let record = record.map_err(unreadable)?;
+            if record.offset < from {
+                continue;
+            }
+            let mut headers = Vec::with_capacity(record.headers.len());
+            for (name, value) in record.headers {
+                let name = ByteString::try_from(batch.data.slice(name)).map_err(|_| {
+                    let at = format!("{topic}-{partition}@{}", record.offset);
+                    Error::fatal(format!("record {at} cannot be read: the name of a header is not UTF-8"))
+                })?;
+                headers.push((name, value.map(|value| batch.data.slice(value))));
+            }
+            records.push(IncomingRecord {
+                offset: record.offset,
+                timestamp: (record.timestamp >= 0).then_some(record.timestamp),
+                key: record.key,
+                value: record.value,
+                headers,
+            });
+        }
+        let next_offset = batch.next_offset.max(from);
+        batches.push(IncomingBatch { topic: topic.clone(), partition, buffer: batch.data, records, next_offset });
     }
-    Ok(super::Incoming {
-        topic: topic.clone(),
-        partition,
-        offset: record.offset,
-        timestamp: (record.timestamp >= 0).then_some(record.timestamp),
-        key: record.key,
-        value: record.value,
-        headers,
-    })
+    Ok(batches)
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use towline_broker::{FetchFrom, FetchLimits, Handle, RecordReader, ResponseError};
+use towline_broker::{FetchFrom, FetchLimits, Handle, ResponseError};
 use towline_connectors::api::{Result, TopicPartition};
 
 use super::{failed, incoming};
-use crate::kafka::{Incoming, LogReader};
+use crate::kafka::{IncomingBatch, LogReader};
 
 const LIMITS: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
 /// The pause after a fetch that failed.
@@ -46,44 +46,38 @@ impl EmbeddedLogReader {
 
 #[async_trait]
 impl LogReader for EmbeddedLogReader {
-    async fn next(&mut self) -> Option<Vec<Incoming>> {
+    async fn next(&mut self) -> Option<Vec<IncomingBatch>> {
         loop {
             let found = self.handle.fetch(&self.from, LIMITS).await;
-            let mut records = Vec::new();
+            let mut batches = Vec::new();
             let mut trouble = None;
             for (index, fetched) in found.into_iter().enumerate() {
                 let (from, topic) = (&mut self.from[index], &self.ends[index].0.topic);
-                let fetched = match fetched {
-                    Ok(fetched) => fetched,
+                let read = match fetched {
+                    Ok(fetched) => incoming(topic, from.partition, from.offset, fetched.records),
                     Err(error) => {
                         if let (ResponseError::OffsetOutOfRange, Ok(marks)) =
                             (error, self.handle.log_offsets(topic, from.partition))
                         {
                             from.offset = marks.start;
                         }
-                        trouble = Some(error.to_string());
-                        continue;
+                        Err(failed("cannot read the log", error))
                     }
                 };
-                let mut reader = RecordReader::new(fetched.records);
-                for record in reader.by_ref() {
-                    match record.map_err(|error| error.to_string()) {
-                        Ok(record) if record.offset < from.offset => {}
-                        Ok(record) => match incoming(topic, from.partition, record) {
-                            Ok(record) => records.push(record),
-                            Err(error) => trouble = Some(error.to_string()),
-                        },
-                        Err(error) => trouble = Some(error),
+                match read {
+                    Ok(read) => {
+                        from.offset = read.last().map_or(from.offset, |batch| batch.next_offset);
+                        batches.extend(read);
                     }
+                    Err(error) => trouble = Some(error),
                 }
-                from.offset = from.offset.max(reader.next_offset());
             }
             if let Some(error) = trouble {
-                tracing::warn!(error, "the log cannot be read, trying again");
+                tracing::warn!(%error, "the log cannot be read, trying again");
                 tokio::time::sleep(RETRY).await;
             }
-            if !records.is_empty() {
-                return Some(records);
+            if !batches.is_empty() {
+                return Some(batches);
             }
         }
     }
