@@ -4,6 +4,7 @@ mod acks;
 mod chain;
 mod converters;
 mod dead_letters;
+mod decoder;
 mod sink;
 mod source;
 mod tolerance;

@@ -1,22 +1,20 @@
 //! The loop of a sink task (Kafka Connect's `WorkerSinkTask`): consume, convert, transform, put; commit what the target
 //! has, never ahead of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_connectors::api::{
-    ConsumerGroup, Error, ErrorKind, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord,
-    SinkTask, TopicPartition,
+    ConsumerGroup, Error, ErrorKind, Origin, Rejected, Result, SinkConnector, SinkContext, SinkTask, TopicPartition,
 };
 
-use super::chain::{Chain, entries};
-use super::converters::{Converters, Trouble};
+use super::chain::entries;
 use super::dead_letters::DeadLetters;
+use super::decoder::{Decoded, Decoder};
 use super::tolerance::{Failed, Stage, Tolerance};
-use super::topics::{TopicRules, Topics};
 use super::{Backoff, TaskContext};
-use crate::kafka::{GroupConsumer, GroupEvent, Incoming, IncomingBatch, IncomingRecord, Subscription};
+use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
 use crate::store::State;
 
 /// Offsets are committed to the group at least this often while records flow, or as the worker's
@@ -31,7 +29,7 @@ pub fn group_of(connector: &str, props: &towline_connectors::api::Props) -> Stri
 
 /// Runs a sink task until it is stopped.
 pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnector) -> Result<()> {
-    let mut pipe = Pipe::open(&context)?;
+    let decoder = Decoder::start(&context)?;
     let group = group_of(&context.connector, &context.connector_props);
     let Some(dead_letters) =
         context.open_with_retries("opening the dead letter queue", || DeadLetters::open(&context)).await?
@@ -61,12 +59,12 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnec
         task,
         consumer,
         dead_letters,
-        backlog: VecDeque::new(),
+        decoder,
+        tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
         consumed: BTreeMap::new(),
         dirty: false,
         committed_at: Instant::now(),
         commit_every: every,
-        pipe: &mut pipe,
         context: &context,
     };
     let mut outcome = run.drive().await;
@@ -90,72 +88,18 @@ fn subscription(context: &TaskContext) -> Result<Subscription> {
     }
 }
 
-/// Everything between the log and a sink record.
-struct Pipe {
-    converters: Converters,
-    chain: Chain,
-    tolerance: Tolerance,
-    topics: Topics,
-}
-
-impl Pipe {
-    fn open(context: &TaskContext) -> Result<Self> {
-        Ok(Self {
-            converters: Converters::open(context)?,
-            chain: Chain::build(&context.connector_props)?,
-            tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
-            topics: Topics::new(TopicRules::default()),
-        })
-    }
-
-    /// After a failure: asks the registry for what was missing and converts again.
-    #[cold]
-    async fn recover(
-        &mut self,
-        context: &TaskContext,
-        batch: &IncomingBatch,
-        raw: &IncomingRecord,
-        mut trouble: Trouble,
-    ) -> Result<Record, Failed> {
-        let mut backoff = Backoff::default();
-        loop {
-            self.converters.clear(context, trouble, &mut backoff).await?;
-            match self.converters.decode(batch, raw) {
-                Ok(record) => return Ok(record),
-                Err(again) => trouble = again,
-            }
-        }
-    }
-
-    /// The transformed record; `None` if a transform dropped it.
-    fn transform(&mut self, record: Record) -> Result<Option<Record>, Failed> {
-        if self.chain.is_empty() {
-            return Ok(Some(record));
-        }
-        self.chain.apply(record).map_err(|failed| Failed {
-            stage: Stage::Transformation,
-            class: failed.class.to_owned(),
-            error: failed.error,
-        })
-    }
-}
-
-/// A record among those consumed: its batch, and its place there.
-type Place = (usize, usize);
-
 struct SinkRun<'a> {
     task: Box<dyn SinkTask>,
     consumer: Box<dyn GroupConsumer>,
     dead_letters: Option<DeadLetters>,
-    /// Records that arrived although the task is paused: what was on its way.
-    backlog: VecDeque<Vec<IncomingBatch>>,
+    decoder: Decoder,
+    tolerance: Tolerance,
     /// The next offset to read of each assigned partition.
     consumed: BTreeMap<TopicPartition, i64>,
     /// Whether anything was consumed since the last commit.
     dirty: bool,
     committed_at: Instant,
     commit_every: Duration,
-    pipe: &'a mut Pipe,
     context: &'a TaskContext,
 }
 
@@ -166,13 +110,10 @@ impl SinkRun<'_> {
         let mut held = *paused.borrow_and_update();
         context.report(if held { State::Paused } else { State::Running }).await?;
         loop {
-            if !held && let Some(records) = self.backlog.pop_front() {
-                self.consume(records).await?;
-                self.commit_if_due().await?;
-                continue;
-            }
             let wait = if self.dirty { self.commit_every } else { Duration::from_secs(1) };
-            // Every branch is cancel-safe.
+            let room = self.decoder.has_room();
+            let consumer = &mut self.consumer;
+            // Every branch is cancel-safe. What is held stays in the decoder.
             let event = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return Ok(()),
@@ -186,25 +127,22 @@ impl SinkRun<'_> {
                     context.report(if held { State::Paused } else { State::Running }).await?;
                     continue;
                 }
-                event = self.consumer.next() => event,
+                event = async { if room { consumer.next().await } else { consumer.next_control().await } } => event,
+                decoded = self.decoder.next(), if !held => {
+                    self.write(decoded?).await?;
+                    self.commit_if_due().await?;
+                    continue;
+                }
                 () = tokio::time::sleep(wait) => {
                     // An empty put now and then lets a task flush by time.
-                    self.put(&[], &|_| None).await?;
+                    self.put(&Decoded::default()).await?;
                     self.commit_if_due().await?;
                     continue;
                 }
             };
             match event {
                 None => return Ok(()),
-                Some(GroupEvent::Records(records)) if held => {
-                    // The assignment may have come after the pause: pause what is assigned now, keep what slipped by.
-                    self.consumer.set_paused(true);
-                    self.backlog.push_back(records);
-                }
-                Some(GroupEvent::Records(records)) => {
-                    self.consume(records).await?;
-                    self.commit_if_due().await?;
-                }
+                Some(GroupEvent::Records(records)) => self.decoder.push(records),
                 Some(other) => {
                     self.rebalance(other, held).await?;
                 }
@@ -235,9 +173,7 @@ impl SinkRun<'_> {
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
                 self.task.revoked(&partitions).await;
-                for batches in &mut self.backlog {
-                    batches.retain(|batch| !partitions.contains(&batch.place()));
-                }
+                self.decoder.forget(&partitions);
                 self.consumed.retain(|at, _| !partitions.contains(at));
                 let _ = reply.send(());
                 match committed {
@@ -270,49 +206,26 @@ impl SinkRun<'_> {
         }
     }
 
-    async fn consume(&mut self, incoming: Vec<IncomingBatch>) -> Result<()> {
-        let count = incoming.iter().map(|batch| batch.records.len()).sum();
-        let mut records = Vec::with_capacity(count);
-        let mut sources: Vec<Place> = Vec::with_capacity(count);
-        for (at, batch) in incoming.iter().enumerate() {
-            if !self.pipe.topics.is_known(&batch.topic) {
-                self.pipe.topics.ensure(self.context, &batch.topic).await?;
-            }
-            for (index, raw) in batch.records.iter().enumerate() {
-                let converted = match self.pipe.converters.decode(batch, raw) {
-                    Ok(record) => Ok(record),
-                    Err(trouble) => self.pipe.recover(self.context, batch, raw, trouble).await,
-                };
-                match converted.and_then(|record| self.pipe.transform(record)) {
-                    Ok(Some(record)) => {
-                        let origin =
-                            Origin { topic: batch.topic.clone(), partition: batch.partition, offset: raw.offset };
-                        records.push(SinkRecord { record, origin });
-                        sources.push((at, index));
-                    }
-                    Ok(None) => {}
-                    Err(_) if self.context.stop.is_cancelled() => return Ok(()),
-                    Err(failed) => self.reject(failed, batch.record(raw)).await?,
-                }
-            }
+    async fn write(&mut self, mut decoded: Decoded) -> Result<()> {
+        for (failed, raw) in std::mem::take(&mut decoded.failed) {
+            self.reject(failed, raw).await?;
         }
         // The target may store the offset of this batch with its rows: dead letters must be safe before that.
         self.flush_dead_letters().await?;
-        let raw =
-            |index: usize| sources.get(index).map(|(at, index)| incoming[*at].record(&incoming[*at].records[*index]));
-        if !records.is_empty() && !self.put(&records, &raw).await? {
+        if !decoded.records.is_empty() && !self.put(&decoded).await? {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
         }
-        for batch in &incoming {
+        for batch in &decoded.batches {
             self.consumed.insert(batch.place(), batch.next_offset);
+            self.dirty = true;
         }
-        self.dirty = true;
         Ok(())
     }
 
     /// Puts records, again and again while the target is away; false if the partitions were lost meanwhile.
-    async fn put(&mut self, records: &[SinkRecord], raw: &(dyn Fn(usize) -> Option<Incoming> + Sync)) -> Result<bool> {
+    async fn put(&mut self, decoded: &Decoded) -> Result<bool> {
+        let records = &decoded.records;
         let mut backoff = Backoff::default();
         loop {
             match self.task.put(records).await {
@@ -324,7 +237,7 @@ impl SinkRun<'_> {
                     for Rejected { index, error } in rejected {
                         let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
                         let failed = Failed { stage: Stage::TaskPut, class, error };
-                        match raw(index) {
+                        match decoded.raw(index) {
                             Some(raw) => self.reject(failed, raw).await?,
                             None => {
                                 return Err(Error::fatal(format!(
@@ -374,7 +287,7 @@ impl SinkRun<'_> {
                 Some(GroupEvent::Revoked(partitions, reply)) => {
                     self.task.revoked(&partitions).await;
                     self.consumed.retain(|at, _| !partitions.contains(at));
-                    self.backlog.clear();
+                    self.decoder.forget(&partitions);
                     let _ = reply.send(());
                     return Ok(true);
                 }
@@ -394,12 +307,12 @@ impl SinkRun<'_> {
         }
         if let Some(dead_letters) = &mut self.dead_letters {
             dead_letters.send(self.context, &raw, &failed).await?;
-            if !self.pipe.tolerance.skips() {
+            if !self.tolerance.skips() {
                 dead_letters.flush().await?;
             }
         }
         let origin = Origin { topic: raw.topic, partition: raw.partition, offset: raw.offset };
-        self.pipe.tolerance.judge(failed, Some(&origin))
+        self.tolerance.judge(failed, Some(&origin))
     }
 
     async fn flush_dead_letters(&mut self) -> Result<()> {
