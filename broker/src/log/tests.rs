@@ -22,6 +22,7 @@ fn open(dir: &Path, settings: &[(&str, &str)]) -> Arc<Partition> {
         leader_epoch: 0,
         log_start: 0,
         recovery_point: Some(0),
+        synced_reads: false,
     };
     Partition::new(0, Log::open(setup).unwrap())
 }

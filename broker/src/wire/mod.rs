@@ -6,4 +6,5 @@ pub(crate) mod batch;
 pub(crate) mod compression;
 pub(crate) mod fetch;
 pub(crate) mod guard;
+pub(crate) mod marker;
 pub(crate) mod records;

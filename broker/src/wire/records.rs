@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, seal};
+use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, mark_transactional, seal};
 use super::compression;
 
 /// One record, borrowed from its unpacked batch.
@@ -153,6 +153,7 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     count: i32,
     producer: (i64, i16, i32),
+    transactional: bool,
     section: Vec<u8>,
     scratch: Vec<u8>,
 }
@@ -165,6 +166,7 @@ impl BatchBuilder {
             max_timestamp: base_timestamp,
             count: 0,
             producer: (-1, -1, -1),
+            transactional: false,
             section: Vec::new(),
             scratch: Vec::new(),
         }
@@ -174,6 +176,13 @@ impl BatchBuilder {
     #[must_use]
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = (id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes the batch part of its producer's transaction.
+    #[must_use]
+    pub fn transactional(mut self) -> Self {
+        self.transactional = true;
         self
     }
 
@@ -206,6 +215,6 @@ impl BatchBuilder {
         header.write(&mut out);
         out.extend_from_slice(&self.section);
         seal(&mut out);
-        out.freeze()
+        if self.transactional { mark_transactional(out.freeze()) } else { out.freeze() }
     }
 }
