@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::Handle;
 use crate::log::{FetchWaiter, Found, Isolation, Partition};
-use crate::wire::batch::batches;
-use crate::wire::marker::EndMarker;
+use crate::wire::committed::committed_only;
 
 /// Recently written bytes that are read without leaving the thread.
 const INLINE_BYTES: usize = 2 << 20;
@@ -74,7 +73,7 @@ impl Handle {
     ) -> Vec<Result<Fetched, ResponseError>> {
         let found = self.fetch_isolated(from, limits, Isolation::ReadCommitted).await;
         let committed = |mut found: Found| {
-            found.records = committed(&found.records, std::mem::take(&mut found.aborted));
+            found.records = committed_only(&found.records, std::mem::take(&mut found.aborted));
             Fetched::from(found)
         };
         found.into_iter().map(|result| result.map(committed)).collect()
@@ -131,40 +130,6 @@ impl From<Found> for Fetched {
             high_watermark: found.marks.high_watermark,
             last_stable_offset: found.marks.last_stable,
             next_offset: found.next,
-        }
-    }
-}
-
-/// The batches without markers and without what was aborted; a copy only where something in between was left out.
-fn committed(records: &Bytes, mut aborted: Vec<(i64, i64)>) -> Bytes {
-    aborted.sort_unstable_by_key(|(_, first)| std::cmp::Reverse(*first));
-    let mut dropped: Vec<i64> = Vec::new();
-    let mut kept: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut at = 0;
-    for (header, batch) in batches(records) {
-        while let Some((producer, _)) = aborted.pop_if(|(_, first)| *first <= header.last_offset()) {
-            dropped.push(producer);
-        }
-        let range = at..at + batch.len();
-        at = range.end;
-        if header.is_control() {
-            if EndMarker::parse(&header, batch).is_some_and(|marker| !marker.commit) {
-                dropped.retain(|producer| *producer != header.producer_id);
-            }
-        } else if !(header.is_transactional() && dropped.contains(&header.producer_id)) {
-            match kept.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => kept.push(range),
-            }
-        }
-    }
-    match kept.as_slice() {
-        [] => Bytes::new(),
-        [all] => records.slice(all.clone()),
-        parts => {
-            let mut out = BytesMut::with_capacity(parts.iter().map(|part| part.len()).sum());
-            parts.iter().for_each(|part| out.extend_from_slice(&records[part.clone()]));
-            out.freeze()
         }
     }
 }

@@ -105,7 +105,7 @@ impl Log {
     }
 
     /// Aborted transactions that a reader of `[from, to)` must know.
-    pub(super) fn aborted_between(&mut self, from: i64, to: i64) -> io::Result<Vec<Aborted>> {
+    pub(crate) fn aborted_between(&mut self, from: i64, to: i64) -> io::Result<Vec<Aborted>> {
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
         let mut found = Vec::new();
         for at in self.segment_of(from)..self.segments.len() {

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here may panic or allocate by a length that came from outside.
 
 pub(crate) mod batch;
+pub(crate) mod committed;
 pub(crate) mod compression;
 pub(crate) mod fetch;
 pub(crate) mod guard;

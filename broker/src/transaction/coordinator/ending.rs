@@ -113,7 +113,12 @@ impl Coordinator {
     }
 
     /// Appends a marker; says whether there was a transaction to end.
-    fn mark(&self, partition: &Arc<Partition>, transaction: &Transaction, id: &str) -> Result<bool, ResponseError> {
+    pub(super) fn mark(
+        &self,
+        partition: &Arc<Partition>,
+        transaction: &Transaction,
+        id: &str,
+    ) -> Result<bool, ResponseError> {
         let marker = EndMarker {
             producer_id: transaction.producer_id,
             epoch: transaction.epoch,
