@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::epochs::Epochs;
-use super::partition::{Log, LogSetup, Warm};
+use super::partition::{Log, LogSetup, Warm, uuid_text};
 use super::producer_state::Producers;
 use super::segment::{Scanner, Segment, segment_path};
 use super::transactions::Aborted;
@@ -23,6 +23,9 @@ impl Log {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(log),
             Err(e) => return Err(e),
         };
+        if log.move_stale_away()? {
+            return Ok(log);
+        }
         log.exists = true;
         finish_swaps(&log, &names)?;
         log.segments = log.find_segments()?;
@@ -40,6 +43,27 @@ impl Log {
         log.load_producers(checked_from)?;
         log.leader_epoch = log.leader_epoch.max(log.epochs.latest().unwrap_or(0));
         Ok(log)
+    }
+
+    /// Moves a directory away that a deleted topic of the same name left behind, as a crash in the middle of the
+    /// deletion does; says whether it was one. Without a readable id the directory counts as the topic's own.
+    fn move_stale_away(&self) -> io::Result<bool> {
+        let Ok(metadata) = self.fs.read(&self.dir.join("partition.metadata")) else { return Ok(false) };
+        let text = String::from_utf8_lossy(&metadata);
+        let found = text.lines().find_map(|line| line.strip_prefix("topic_id: ")).unwrap_or_default().trim();
+        if found.len() != uuid_text(&self.topic_id).len() || found == uuid_text(&self.topic_id) {
+            return Ok(false);
+        }
+        let mut gone = self.dir.clone().into_os_string();
+        // What ends so is removed at the next start at the latest.
+        gone.push(format!(".{}-delete", self.topic_id.simple()));
+        tracing::warn!(dir = %self.dir.display(), found, "the directory belongs to a topic that was deleted; it is removed");
+        let gone = Path::new(&gone);
+        self.fs.rename(&self.dir, gone)?;
+        if let Err(error) = self.fs.remove_dir(gone) {
+            tracing::warn!(dir = %gone.display(), error = &error as &dyn std::error::Error, "cannot remove a stale directory");
+        }
+        Ok(true)
     }
 
     fn find_segments(&self) -> io::Result<Vec<Segment>> {
