@@ -2,8 +2,8 @@
 //!
 //! The map: [`Broker`] starts and stops everything; `server` cuts frames out of connections; `api` has one file
 //! per request, which decodes, calls [`Handle`] and encodes; `cluster` owns topics and settings; `group` is the
-//! group coordinator; `log` stores batches; `wire` is what the protocol crate lacks. Code in the same process
-//! uses [`Handle`] and needs no socket. Transactions, KIP-848, SASL, TLS and ACLs are not there yet and not
+//! group coordinator, `transaction` that of transactions; `log` stores batches; `wire` is what the protocol crate lacks. Code in the same process
+//! uses [`Handle`] and needs no socket. KIP-848, SASL, TLS and ACLs are not there yet and not
 //! advertised.
 
 mod api;
@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod maintenance;
 mod server;
+mod transaction;
 mod wire;
 
 pub use broker::Broker;
@@ -35,6 +36,7 @@ pub use handle::{
 };
 /// Kafka's error codes.
 pub use kafka_protocol::ResponseError;
+pub use transaction::{TransactionDescription, TransactionState};
 pub use wire::compression::Compression;
 pub use wire::reader::{BatchReader, ReadBatch, RecordAt, UnreadableBatch};
 pub use wire::records::BatchBuilder;

@@ -71,7 +71,7 @@ impl Handle {
         let mut topic =
             NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
         if is_internal(name) {
-            topic = offsets_topic(&self.0.config, name);
+            topic = internal_topic(&self.0.config, name);
         }
         match self.create(topic, false).await {
             Err((ResponseError::TopicAlreadyExists, message)) => {
@@ -184,9 +184,13 @@ impl Handle {
 }
 
 /// The settings with which an internal topic is created.
-pub(crate) fn offsets_topic(config: &BrokerConfig, name: &str) -> NewTopic {
-    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
-    let partitions = if name == OFFSETS_TOPIC { config.offsets_partitions } else { 50 };
+pub(crate) fn internal_topic(config: &BrokerConfig, name: &str) -> NewTopic {
+    let (partitions, compression) = if name == OFFSETS_TOPIC {
+        (config.offsets_partitions, "producer")
+    } else {
+        (config.transactions_partitions, "uncompressed")
+    };
+    let configs = [("cleanup.policy", "compact"), ("compression.type", compression), ("segment.bytes", "104857600")];
     NewTopic {
         name: name.to_owned(),
         partitions,

@@ -13,12 +13,17 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 
 use super::partition::{Health, Log, Partition};
+use super::segment::{Segment, segment_path};
 
 /// Partitions that are synced at the same time; each thread only waits for the disk.
 const THREADS: usize = 8;
 
-/// Base of a segment, its size, its file.
-type Unsynced = (i64, u64, Arc<dyn super::fs::LogFile>);
+/// What of a segment is to be synced.
+struct Unsynced {
+    base: i64,
+    size: u64,
+    files: Vec<Arc<dyn super::fs::LogFile>>,
+}
 type Done = oneshot::Sender<Result<(), ResponseError>>;
 
 /// What is asked for one partition.
@@ -146,7 +151,7 @@ fn address(partition: &Arc<Partition>) -> usize {
 impl Partition {
     /// Makes all that was appended so far durable.
     pub(crate) fn sync_now(&self) -> Result<(), ResponseError> {
-        let (files, end, new_files, fs, dir) = {
+        let (segments, end, bytes, new_files, fs, dir) = {
             let mut log = self.log();
             match log.health {
                 Health::Failed => return Err(ResponseError::KafkaStorageError),
@@ -158,13 +163,14 @@ impl Partition {
             if log.synced_end >= log.end {
                 return Ok(());
             }
+            let bytes = std::mem::take(&mut log.unseen_bytes);
             match log.unsynced() {
-                Ok(files) => (files, log.end, std::mem::take(&mut log.new_files), log.fs.clone(), log.dir.clone()),
+                Ok(all) => (all, log.end, bytes, std::mem::take(&mut log.new_files), log.fs.clone(), log.dir.clone()),
                 Err(error) => return Err(log.fail(&error)),
             }
         };
         let synced = (|| {
-            for (_, _, file) in &files {
+            for file in segments.iter().flat_map(|segment| &segment.files) {
                 file.sync()?;
             }
             if new_files {
@@ -179,12 +185,13 @@ impl Partition {
         if let Err(error) = synced {
             return Err(log.fail(&error));
         }
-        for (base, size, _) in files {
+        for Unsynced { base, size, files } in segments {
             if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
                 segment.synced = segment.synced.max(size).min(segment.size);
+                segment.aborted_unsynced &= files.len() < 2;
             }
         }
-        log.synced_end = log.synced_end.max(end);
+        log.note_synced(end, bytes);
         Ok(())
     }
 }
@@ -192,11 +199,14 @@ impl Partition {
 impl Log {
     fn unsynced(&mut self) -> io::Result<Vec<Unsynced>> {
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
-        self.segments
-            .iter_mut()
-            .filter(|s| s.synced < s.size)
-            .map(|s| Ok((s.base, s.size, s.file(fs.as_ref(), &dir, false)?)))
-            .collect()
+        let unsynced = |s: &mut Segment| {
+            let mut files = vec![s.file(fs.as_ref(), &dir, false)?];
+            if s.aborted_unsynced {
+                files.push(fs.open(&segment_path(&dir, s.base, "txnindex"), false)?);
+            }
+            Ok(Unsynced { base: s.base, size: s.size, files })
+        };
+        self.segments.iter_mut().filter(|s| s.synced < s.size || s.aborted_unsynced).map(unsynced).collect()
     }
 
     fn fail(&mut self, error: &io::Error) -> ResponseError {
@@ -233,6 +243,7 @@ mod tests {
             leader_epoch: 0,
             log_start: 0,
             recovery_point,
+            synced_reads: true,
         };
         Partition::new(0, Log::open(setup).unwrap())
     }
@@ -271,9 +282,10 @@ mod tests {
         }
         fs.set_room(i64::MAX);
         assert_eq!(append(&partition, b"second"), Ok(1));
-        let (_, bytes) = partition.read(0, 1 << 20, true).unwrap();
-        assert_eq!(crate::wire::batch::batches(&bytes).count(), 2);
+        let seen = || crate::wire::batch::batches(&partition.read(0, 1 << 20, true).unwrap().1).count();
+        assert_eq!(seen(), 0, "readers see what is on disk");
         partition.sync_now().unwrap();
+        assert_eq!(seen(), 2);
         assert_eq!(open(&fs, dir.path(), Some(0)).log().end(), 2);
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, seal};
+use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, TRANSACTIONAL, seal};
 use super::compression::{self, Compression};
 
 /// One record, borrowed from its unpacked batch.
@@ -168,6 +168,7 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     count: i32,
     producer: (i64, i16, i32),
+    transactional: bool,
     /// Room for the header, then the records.
     out: Vec<u8>,
     scratch: Vec<u8>,
@@ -188,6 +189,7 @@ impl BatchBuilder {
             max_timestamp: base_timestamp,
             count: 0,
             producer: (-1, -1, -1),
+            transactional: false,
             out,
             scratch: Vec::new(),
         }
@@ -197,6 +199,13 @@ impl BatchBuilder {
     #[must_use]
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = (id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes the batch part of its producer's transaction.
+    #[must_use]
+    pub fn transactional(mut self) -> Self {
+        self.transactional = true;
         self
     }
 
@@ -259,7 +268,7 @@ impl BatchBuilder {
             batch_length: (self.out.len() - LENGTH_OVERHEAD) as i32,
             leader_epoch: -1,
             crc: 0,
-            attributes: compression as i16,
+            attributes: compression as i16 | if self.transactional { TRANSACTIONAL } else { 0 },
             last_offset_delta: (self.count - 1).max(0),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
