@@ -134,6 +134,10 @@ impl Node {
         if let Some(address) = self.registry {
             worker.entry("schema.registry.url".to_owned()).or_insert_with(|| format!("http://{}", reachable(address)));
         }
+        if self.uses_embedded(&worker, bootstrapped) {
+            // A transaction costs little here, and needs no rights: nothing is doubled unless the user wants it cheaper.
+            worker.entry("exactly.once.source.support".to_owned()).or_insert_with(|| "enabled".to_owned());
+        }
         let worker = Arc::new(WorkerConfig::new(worker));
         let kafka = self.kafka_of(&worker, bootstrapped)?;
         let serve_registry = async {
@@ -188,6 +192,11 @@ impl Node {
             ))),
             _ => Err(Error::config(format!("{ADAPTER}={adapter} is not understood: it is embedded or cluster"))),
         }
+    }
+
+    fn uses_embedded(&self, worker: &BTreeMap<String, String>, bootstrapped: bool) -> bool {
+        let adapter = worker.get(ADAPTER).map_or("", |text| text.trim());
+        self.broker.is_some() && !bootstrapped && matches!(adapter, "" | "embedded")
     }
 
     async fn open_registry(&self, kafka: &dyn Kafka, settings: &BTreeMap<String, String>) -> Result<Registry> {

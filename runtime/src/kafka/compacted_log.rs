@@ -123,20 +123,19 @@ impl CompactedLogs {
     ///
     /// # Errors
     /// Retriable if the cluster did not take them; some may have been taken.
-    pub async fn append_all(&self, topic: &Arc<str>, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
-        let mut batch = Outgoing::new(topic.clone());
-        for (key, value) in records {
-            let one = Outgoing::of_one(topic.clone(), Some(key), value.as_deref());
-            let start = batch.buffer.len();
-            batch.buffer.extend_from_slice(&one.buffer);
-            batch.records.extend(one.records.into_iter().map(|mut record| {
-                let shift = |range: std::ops::Range<usize>| range.start + start..range.end + start;
-                record.key = record.key.map(shift);
-                record.value = record.value.map(shift);
-                record
-            }));
-        }
+    pub async fn append_all(&self, batch: Outgoing) -> Result<()> {
         self.write(batch).await.map(|_| ())
+    }
+
+    /// Waits until everything before these offsets has been applied, within bounds.
+    ///
+    /// # Errors
+    /// Retriable if it takes too long.
+    pub async fn reached(&self, ends: &[(TopicPartition, i64)]) -> Result<()> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.progress.wait(ends)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::retriable(format!("the log was not read to its end within {REQUEST_TIMEOUT:?}"))),
+        }
     }
 
     /// Sends a batch and waits until it is durable and applied, within bounds: a caller must never hang on a cluster

@@ -32,6 +32,17 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// A config error if a setting is refused.
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn Producer>>;
 
+    /// Opens a producer that writes in transactions (KIP-98), under an id. A predecessor with the same id is fenced and
+    /// what it left open is aborted.
+    ///
+    /// # Errors
+    /// A config error if a setting is refused, or the adapter has no transactions; retriable while no broker answers.
+    async fn transactional_producer(
+        &self,
+        id: &str,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>>;
+
     /// Joins a consumer group.
     ///
     /// # Errors
@@ -43,6 +54,12 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Retriable if the topics' partitions cannot be learnt.
     async fn log_reader(&self, topics: &[String]) -> Result<Box<dyn LogReader>>;
+
+    /// The end of what readers see of each partition of a topic: the offset that the next record will have at least.
+    ///
+    /// # Errors
+    /// Retriable while no broker answers.
+    async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>>;
 
     /// The cluster's id.
     ///
@@ -123,6 +140,24 @@ pub trait Producer: Send + Sync {
     async fn send(&self, batch: Outgoing) -> Result<Ack>;
 }
 
+/// Appends batches in transactions: what one transaction holds is seen together, or not at all. Dropping it gives up
+/// what is not committed.
+#[async_trait]
+pub trait TransactionalProducer: Send {
+    /// Adds a batch to the transaction, beginning one if none is open.
+    ///
+    /// # Errors
+    /// A data error for a record that can never be sent (too large), else what the client says. The transaction is then
+    /// worth nothing.
+    async fn send(&mut self, batch: Outgoing) -> Result<()>;
+
+    /// Commits the transaction: resolves when it is durable and seen by readers of committed records.
+    ///
+    /// # Errors
+    /// What the coordinator says, such as that a successor has fenced this producer.
+    async fn commit(&mut self) -> Result<()>;
+}
+
 /// Records for one topic, encoded one behind the other in one buffer.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -158,10 +193,15 @@ impl Outgoing {
     /// A batch of one record from ready bytes.
     pub fn of_one(topic: Arc<str>, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
         let mut batch = Self::new(topic);
-        let key = key.map(|bytes| batch.put(bytes));
-        let value = value.map(|bytes| batch.put(bytes));
-        batch.records.push(OutgoingRecord { partition: None, timestamp: None, key, value, headers: Vec::new() });
+        batch.push(key, value);
         batch
+    }
+
+    /// Adds a record from ready bytes.
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key.map(|bytes| self.put(bytes));
+        let value = value.map(|bytes| self.put(bytes));
+        self.records.push(OutgoingRecord { partition: None, timestamp: None, key, value, headers: Vec::new() });
     }
 
     /// Appends bytes to the buffer and says where they lie.

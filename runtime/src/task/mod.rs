@@ -5,6 +5,7 @@ mod chain;
 mod converters;
 mod dead_letters;
 mod decoder;
+mod delivery;
 mod sink;
 mod source;
 mod tolerance;

@@ -2,34 +2,29 @@
 //! offsets of what is acknowledged, continuously and never ahead of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
-use towline_connectors::api::{
-    Error, ErrorKind, Position, Result, SourceBatch, SourceConnector, SourceContext, SourceTask,
-};
+use towline_connectors::api::{Error, ErrorKind, Result, SourceBatch, SourceConnector, SourceContext, SourceTask};
 
-use super::acks::{Acks, Checkpoints, merge};
+use super::acks::{Checkpoints, merge};
 use super::chain::Chain;
 use super::converters::{Converters, Parts, Trouble};
+use super::delivery::Delivery;
 use super::tolerance::{Failed, Stage, Tolerance};
 use super::topics::{TopicRules, Topics};
 use super::{Backoff, TaskContext};
-use crate::kafka::{Outgoing, Producer};
+use crate::kafka::Outgoing;
 use crate::store::State;
 
 /// A chunk is sent when it has this many records,
 const CHUNK_RECORDS: usize = 2_000;
 /// or about this many bytes.
 const CHUNK_BYTES: usize = 1 << 20;
-/// The source is not polled while more than this is unacknowledged.
-const IN_FLIGHT_BYTES: usize = 32 << 20;
-/// Offsets are committed at most this often while records flow.
-const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs a source task until it is stopped.
 pub(super) async fn run(context: TaskContext, connector: &'static dyn SourceConnector) -> Result<()> {
-    let mut pipe = Pipe::open(&context)?;
+    let opening = context.open_with_retries("opening the producer", || Delivery::open(&context));
+    let Some(delivery) = opening.await? else { return Ok(()) };
+    let mut pipe = Pipe::open(&context, delivery)?;
     let opened = context
         .open_with_retries("opening the source", || {
             connector.open(
@@ -45,9 +40,8 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SourceConn
         })
         .await?;
     let Some(mut task) = opened else { return Ok(()) };
-    let mut progress = Progress::default();
-    let mut outcome = drive(&context, task.as_mut(), &mut pipe, &mut progress).await;
-    let finished = finish(&context, &mut progress, &mut pipe).await;
+    let mut outcome = drive(&context, task.as_mut(), &mut pipe).await;
+    let finished = pipe.delivery.finish(&context, &pipe.tolerance, outcome.is_ok()).await;
     if outcome.is_ok() {
         outcome = finished;
     }
@@ -61,11 +55,11 @@ struct Pipe {
     converters: Converters,
     tolerance: Tolerance,
     topics: Topics,
-    producer: Box<dyn Producer>,
+    delivery: Delivery,
 }
 
 impl Pipe {
-    fn open(context: &TaskContext) -> Result<Self> {
+    fn open(context: &TaskContext, delivery: Delivery) -> Result<Self> {
         let rules = if context.worker.boolean("topic.creation.enable") {
             TopicRules::read(&context.connector_props)?
         } else {
@@ -76,39 +70,26 @@ impl Pipe {
             converters: Converters::open(context)?,
             tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
             topics: Topics::new(rules),
-            producer: context.kafka.producer(&context.client("producer", &[]))?,
+            delivery,
         })
     }
 }
 
-/// What is in flight, and what may be committed.
-#[derive(Default)]
-struct Progress {
-    acks: Acks,
-    committable: Checkpoints,
-    /// Source offsets of records that were dropped, waiting for the chunk before them.
-    loose: Checkpoints,
-}
-
-async fn drive(
-    context: &TaskContext,
-    task: &mut dyn SourceTask,
-    pipe: &mut Pipe,
-    progress: &mut Progress,
-) -> Result<()> {
+async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe) -> Result<()> {
     let mut paused = context.paused.clone();
     let mut backoff = Backoff::default();
-    let mut last_commit = Instant::now();
     context.report(if *paused.borrow() { State::Paused } else { State::Running }).await?;
     loop {
         if *paused.borrow_and_update() {
+            commit(context, task, pipe).await?;
             context.report(State::Paused).await?;
             while *paused.borrow_and_update() {
+                let due = due(&pipe.delivery);
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     changed = paused.changed() => if changed.is_err() { return Ok(()) },
-                    Some(answered) = progress.acks.next() => settle(progress, &pipe.tolerance, answered)?,
-                    () = tokio::time::sleep(COMMIT_EVERY), if !progress.committable.is_empty() => commit(context, task, progress).await?,
+                    settled = pipe.delivery.settle(&pipe.tolerance) => settled?,
+                    () = due => commit(context, task, pipe).await?,
                 }
             }
             context.report(State::Running).await?;
@@ -117,16 +98,14 @@ async fn drive(
             let poll = task.poll();
             tokio::pin!(poll);
             loop {
+                let (due, room) = (due(&pipe.delivery), pipe.delivery.has_room());
                 // Polling is never dropped but at the end; everything else here is cancel-safe.
                 tokio::select! {
                     biased;
                     () = context.stop.cancelled() => return Ok(()),
-                    Some(answered) = progress.acks.next(), if !progress.acks.is_empty() => settle(progress, &pipe.tolerance, answered)?,
-                    polled = &mut poll, if progress.acks.bytes() < IN_FLIGHT_BYTES => break polled,
-                    () = tokio::time::sleep_until(last_commit + COMMIT_EVERY), if !progress.committable.is_empty() => {
-                        put_offsets(context, progress).await?;
-                        last_commit = Instant::now();
-                    }
+                    settled = pipe.delivery.settle(&pipe.tolerance) => settled?,
+                    polled = &mut poll, if room => break polled,
+                    () = due => drop(pipe.delivery.commit(context).await?),
                 }
             }
         };
@@ -136,7 +115,7 @@ async fn drive(
                     context.health.recovered();
                     backoff.reset();
                 }
-                send(context, pipe, progress, records).await?;
+                send(context, pipe, records).await?;
             }
             Err(error) if error.kind() == ErrorKind::Retriable => {
                 let wait = backoff.next();
@@ -149,70 +128,30 @@ async fn drive(
             }
             Err(error) => return Err(error),
         }
-        if !progress.committable.is_empty() && last_commit.elapsed() >= COMMIT_EVERY {
-            commit(context, task, progress).await?;
-            last_commit = Instant::now();
+        if pipe.delivery.is_due() {
+            commit(context, task, pipe).await?;
         }
     }
 }
 
-/// Takes in the answer to the oldest chunk.
-fn settle(progress: &mut Progress, tolerance: &Tolerance, answered: super::acks::Answered) -> Result<()> {
-    if let Err(error) = answered.outcome {
-        let verdict = if error.kind() == ErrorKind::Data {
-            let failed = Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error };
-            tolerance.judge(failed, None)
-        } else {
-            Err(Error::fatal("Unrecoverable exception from producer send callback").caused_by(error))
-        };
-        if verdict.is_err() {
-            // Chunks behind the failed one may be in the log, but their offsets would skip its records for ever.
-            progress.acks = Acks::default();
-            return verdict;
+/// Sleeps until offsets are to be committed; for ever if there are none.
+fn due(delivery: &Delivery) -> impl Future<Output = ()> + use<> {
+    let due = delivery.due();
+    async move {
+        match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
         }
     }
-    merge(&mut progress.committable, answered.checkpoints);
-    Ok(())
 }
 
-/// Writes the committable offsets and tells the task.
-async fn commit(context: &TaskContext, task: &mut dyn SourceTask, progress: &mut Progress) -> Result<()> {
-    let offsets = progress.committable.clone();
-    put_offsets(context, progress).await?;
-    task.committed(&offsets).await;
-    Ok(())
-}
-
-async fn put_offsets(context: &TaskContext, progress: &mut Progress) -> Result<()> {
-    let offsets: Vec<(Position, Option<Position>)> =
-        progress.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
-    match context.stores.offsets.put(&context.connector, &offsets).await {
-        Ok(()) => progress.committable.clear(),
-        Err(error) if error.kind() == ErrorKind::Retriable => {
-            tracing::warn!(connector = %context.connector, task = context.task, %error, "offsets not committed yet");
-        }
-        Err(error) => return Err(error),
+/// Commits offsets and tells the task.
+async fn commit(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe) -> Result<()> {
+    let committed = pipe.delivery.commit(context).await?;
+    if !committed.is_empty() {
+        task.committed(&committed).await;
     }
     Ok(())
-}
-
-/// Waits for outstanding records, within bounds, and commits their offsets.
-async fn finish(context: &TaskContext, progress: &mut Progress, pipe: &mut Pipe) -> Result<()> {
-    let deadline = Instant::now() + context.worker.millis("offset.flush.timeout.ms");
-    while !progress.acks.is_empty() {
-        match tokio::time::timeout_at(deadline, progress.acks.next()).await {
-            Ok(Some(answered)) => settle(progress, &pipe.tolerance, answered)?,
-            Ok(None) => break,
-            Err(_) => {
-                tracing::warn!(
-                    connector = %context.connector, task = context.task, bytes = progress.acks.bytes(),
-                    "stopped before all records were acknowledged; they are read again by the next run"
-                );
-                break;
-            }
-        }
-    }
-    if progress.committable.is_empty() { Ok(()) } else { put_offsets(context, progress).await }
 }
 
 /// A chunk under construction: one batch per topic.
@@ -240,13 +179,8 @@ impl Chunk {
     }
 }
 
-async fn send(
-    context: &TaskContext,
-    pipe: &mut Pipe,
-    progress: &mut Progress,
-    batches: Vec<SourceBatch>,
-) -> Result<()> {
-    let mut chunk = Chunk { checkpoints: std::mem::take(&mut progress.loose), ..Chunk::default() };
+async fn send(context: &TaskContext, pipe: &mut Pipe, batches: Vec<SourceBatch>) -> Result<()> {
+    let mut chunk = Chunk::default();
     for batch in batches {
         let source = batch.source_offset.clone().map(|offset| (batch.source_partition.clone(), offset));
         if pipe.chain.is_empty() {
@@ -264,21 +198,20 @@ async fn send(
                     pipe.recover(context, &parts, &mut chunk, trouble).await?;
                 }
                 if chunk.is_full() {
-                    dispatch(pipe.producer.as_ref(), progress, std::mem::take(&mut chunk)).await?;
+                    pipe.dispatch(std::mem::take(&mut chunk)).await?;
                 }
             }
         } else {
-            send_transformed(context, pipe, progress, &mut chunk, batch).await?;
+            send_transformed(context, pipe, &mut chunk, batch).await?;
         }
         merge(&mut chunk.checkpoints, source.into_iter().collect());
     }
-    dispatch(pipe.producer.as_ref(), progress, chunk).await
+    pipe.dispatch(chunk).await
 }
 
 async fn send_transformed(
     context: &TaskContext,
     pipe: &mut Pipe,
-    progress: &mut Progress,
     chunk: &mut Chunk,
     mut batch: SourceBatch,
 ) -> Result<()> {
@@ -306,28 +239,20 @@ async fn send_transformed(
             pipe.recover(context, &parts, chunk, trouble).await?;
         }
         if chunk.is_full() {
-            dispatch(pipe.producer.as_ref(), progress, std::mem::take(chunk)).await?;
+            pipe.dispatch(std::mem::take(chunk)).await?;
         }
     }
-    Ok(())
-}
-
-async fn dispatch(producer: &dyn Producer, progress: &mut Progress, chunk: Chunk) -> Result<()> {
-    if chunk.records == 0 && chunk.checkpoints.is_empty() {
-        return Ok(());
-    }
-    let mut acks = Vec::with_capacity(chunk.batches.len());
-    for batch in chunk.batches {
-        if !batch.records.is_empty() {
-            acks.push(producer.send(batch).await?);
-        }
-    }
-    // A chunk whose records were all dropped still moves the offsets, in its turn.
-    progress.acks.push(acks, chunk.bytes, chunk.checkpoints);
     Ok(())
 }
 
 impl Pipe {
+    async fn dispatch(&mut self, chunk: Chunk) -> Result<()> {
+        if chunk.records == 0 && chunk.checkpoints.is_empty() {
+            return Ok(());
+        }
+        self.delivery.send(chunk.batches, chunk.bytes, chunk.checkpoints).await
+    }
+
     /// Sees to it that the topic is there; once per topic.
     async fn know(&mut self, context: &TaskContext, topic: &Arc<str>) -> Result<()> {
         if self.topics.is_known(topic) {

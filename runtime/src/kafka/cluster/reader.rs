@@ -63,6 +63,11 @@ impl ClusterLogReader {
     }
 }
 
+/// The ends of a topic's partitions.
+pub(super) async fn ends(common: &ClientSettings, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
+    learn_ends(open_consumer(common, &ClientSettings::new())?, vec![topic.to_owned()]).await
+}
+
 fn open_consumer(common: &ClientSettings, settings: &ClientSettings) -> Result<Arc<BaseConsumer>> {
     let mut all = ClientSettings::from(
         [

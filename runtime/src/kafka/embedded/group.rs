@@ -25,6 +25,8 @@ pub(super) struct GroupSettings {
     pub(super) rebalance_timeout: i32,
     pub(super) heartbeat: Duration,
     pub(super) reset: Reset,
+    /// `isolation.level`: whether open and aborted transactions stay unseen.
+    pub(super) committed_only: bool,
 }
 
 /// `auto.offset.reset`.
@@ -106,6 +108,7 @@ impl EmbeddedGroupConsumer {
             rebalance_timeout: number("max.poll.interval.ms", 300_000)?,
             heartbeat: Duration::from_millis(number("heartbeat.interval.ms", 3_000)?.unsigned_abs().into()),
             reset,
+            committed_only: text("isolation.level") != Some("read_uncommitted"),
         };
         let wanted = match subscription {
             Subscription::Topics(topics) => Wanted::Topics(topics.clone()),

@@ -318,7 +318,7 @@ impl Member {
                     }
                     Err(_) => return Ended::Closed,
                 },
-                found = fetch(&self.handle, &from, not_before), if !from.is_empty() => {
+                found = self.fetch(&from, not_before), if !from.is_empty() => {
                     if let Err(error) = self.take_in(found) {
                         let fatal = error.kind() != towline_connectors::api::ErrorKind::Retriable;
                         if fatal {
@@ -330,6 +330,17 @@ impl Member {
                     }
                 }
             }
+        }
+    }
+
+    async fn fetch(&self, from: &[FetchFrom], not_before: Instant) -> Vec<Result<Fetched, ResponseError>> {
+        if not_before > Instant::now() {
+            tokio::time::sleep_until(not_before).await;
+        }
+        if self.settings.committed_only {
+            self.handle.fetch_committed(from, FETCH).await
+        } else {
+            self.handle.fetch(from, FETCH).await
         }
     }
 
@@ -371,7 +382,7 @@ impl Member {
         for (index, fetched) in found.into_iter().enumerate() {
             let Some(place) = self.positions.get_mut(index) else { break };
             let taken = match fetched {
-                Ok(fetched) => incoming(&place.topic, place.partition, place.offset, fetched.records).map(|read| {
+                Ok(fetched) => incoming(&place.topic, place.partition, place.offset, fetched).map(|read| {
                     for batch in read {
                         place.offset = batch.next_offset;
                         self.waiting_records += batch.records.len();
@@ -436,13 +447,6 @@ impl Member {
             }
         }
     }
-}
-
-async fn fetch(handle: &Handle, from: &[FetchFrom], not_before: Instant) -> Vec<Result<Fetched, ResponseError>> {
-    if not_before > Instant::now() {
-        tokio::time::sleep_until(not_before).await;
-    }
-    handle.fetch(from, FETCH).await
 }
 
 fn ticks(every: Duration) -> Interval {

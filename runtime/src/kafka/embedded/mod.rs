@@ -7,6 +7,7 @@ mod member;
 mod partitioner;
 mod producer;
 mod reader;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
-use towline_broker::{BatchReader, CommitRequest, Handle, OffsetCommit, ResponseError, UnreadableBatch};
+use towline_broker::{BatchReader, CommitRequest, Fetched, Handle, OffsetCommit, ResponseError, UnreadableBatch};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::cluster::Cluster;
 use super::{
     ClientSettings, GroupConsumer, IncomingBatch, IncomingRecord, Kafka, LogReader, NewTopic, Producer, Subscription,
+    TransactionalProducer,
 };
 
 /// The broker of this process.
@@ -45,6 +47,21 @@ impl Kafka for Embedded {
             Some(cluster) => cluster?.producer(settings),
             None => Ok(Box::new(producer::EmbeddedProducer::open(self.0.clone(), settings)?)),
         }
+    }
+
+    async fn transactional_producer(
+        &self,
+        id: &str,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>> {
+        match elsewhere(settings) {
+            Some(cluster) => cluster?.transactional_producer(id, settings).await,
+            None => Ok(Box::new(transaction::EmbeddedTransactionalProducer::open(self.0.clone(), id, settings).await?)),
+        }
+    }
+
+    async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
+        reader::ends(&self.0, topic, |marks| marks.last_stable).await
     }
 
     fn group_consumer(&self, subscription: &Subscription, settings: &ClientSettings) -> Result<Box<dyn GroupConsumer>> {
@@ -168,11 +185,11 @@ fn failed(what: &str, error: ResponseError) -> Error {
 }
 
 /// Decodes fetched batches into the port's, from an offset on.
-fn incoming(topic: &Arc<str>, partition: i32, from: i64, records: Bytes) -> Result<Vec<IncomingBatch>> {
+fn incoming(topic: &Arc<str>, partition: i32, from: i64, fetched: Fetched) -> Result<Vec<IncomingBatch>> {
     let unreadable =
         |error: UnreadableBatch| Error::fatal(format!("cannot read {topic}-{partition}: {error}")).caused_by(error);
     let mut batches = Vec::new();
-    for batch in BatchReader::new(records) {
+    for batch in BatchReader::new(fetched.records) {
         let batch = batch.map_err(unreadable)?;
         let mut records = Vec::with_capacity(batch.len());
         for record in batch.records() {
@@ -198,6 +215,16 @@ fn incoming(topic: &Arc<str>, partition: i32, from: i64, records: Bytes) -> Resu
         }
         let next_offset = batch.next_offset.max(from);
         batches.push(IncomingBatch { topic: topic.clone(), partition, buffer: batch.data, records, next_offset });
+    }
+    // What was aborted, and markers, come not at all: only where to go on tells of them.
+    let next_offset = fetched.next_offset;
+    match batches.last_mut() {
+        Some(last) => last.next_offset = next_offset.max(last.next_offset),
+        None if next_offset > from => {
+            let (topic, buffer, records) = (topic.clone(), Bytes::new(), Vec::new());
+            batches.push(IncomingBatch { topic, partition, buffer, records, next_offset });
+        }
+        None => {}
     }
     Ok(batches)
 }

@@ -1,7 +1,9 @@
 //! Producing into the broker of this process: one record batch a partition and send, built once from the encoded
 //! records, appended in the order of the calls.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +23,8 @@ const RECORD_OVERHEAD: usize = 24;
 /// The broker's disk may be full for a while: the pause before the next attempt.
 const RETRY: Duration = Duration::from_millis(200);
 
-pub(super) struct EmbeddedProducer {
+/// Appends to the broker's logs, with or without a transaction.
+pub(super) struct Appender {
     handle: Handle,
     acks: Acks,
     compression: Compression,
@@ -30,7 +33,22 @@ pub(super) struct EmbeddedProducer {
     turn: AtomicI32,
 }
 
+/// Who writes, on batches of a transaction: producer id, epoch, and the next sequence number of each partition.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    pub(super) producer: (i64, i16),
+    pub(super) sequences: HashMap<(Arc<str>, i32), i32>,
+}
+
+pub(super) struct EmbeddedProducer(Appender);
+
 impl EmbeddedProducer {
+    pub(super) fn open(handle: Handle, settings: &ClientSettings) -> Result<Self> {
+        Appender::open(handle, settings).map(Self)
+    }
+}
+
+impl Appender {
     pub(super) fn open(handle: Handle, settings: &ClientSettings) -> Result<Self> {
         let text = |key: &str| settings.get(key).map(|text| text.trim()).filter(|text| !text.is_empty());
         let wrong = |key: &str, value: &str, right: &str| {
@@ -57,8 +75,40 @@ impl EmbeddedProducer {
         Ok(Self { handle, acks, compression, largest, turn: AtomicI32::new(0) })
     }
 
+    /// The same, for a transaction: its commit waits for the disk, not each append.
+    pub(super) fn in_transactions(self) -> Self {
+        Self { acks: Acks::None, ..self }
+    }
+
+    /// How many partitions the topic has; it is created if that is allowed.
+    pub(super) async fn partitions(&self, topic: &str) -> Result<i32> {
+        let count = self.handle.partitions(topic, true).await;
+        count.map_err(|(error, said)| failed(&format!("cannot write to topic {topic}: {said}"), error))
+    }
+
+    /// Appends the records of each partition, in their order.
+    pub(super) async fn append_all(
+        &self,
+        batch: &Outgoing,
+        parts: &[(i32, Vec<usize>)],
+        mut stamps: Option<&mut Stamps>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        for (partition, records) in parts {
+            let mut fit = records.clone();
+            fit.retain(|index| size_of(&batch.records[*index]) <= self.largest);
+            if fit.len() < records.len() {
+                sent.refused.get_or_insert(too_large(&batch.topic));
+            }
+            if !fit.is_empty() {
+                self.append(batch, *partition, &fit, stamps.as_deref_mut(), &mut sent).await;
+            }
+        }
+        sent
+    }
+
     /// The records of each partition, in their order.
-    fn by_partition(&self, batch: &Outgoing, count: i32) -> Vec<(i32, Vec<usize>)> {
+    pub(super) fn by_partition(&self, batch: &Outgoing, count: i32) -> Vec<(i32, Vec<usize>)> {
         let keyless = self.turn.fetch_add(1, Ordering::Relaxed).rem_euclid(count);
         let mut parts: Vec<(i32, Vec<usize>)> = Vec::new();
         for (index, record) in batch.records.iter().enumerate() {
@@ -76,13 +126,26 @@ impl EmbeddedProducer {
     }
 
     /// Appends records of one partition: in batches of moderate size, smaller ones if the topic takes no larger.
-    async fn append(&self, batch: &Outgoing, partition: i32, records: &[usize], sent: &mut Sent) {
+    async fn append(
+        &self,
+        batch: &Outgoing,
+        partition: i32,
+        records: &[usize],
+        mut stamps: Option<&mut Stamps>,
+        sent: &mut Sent,
+    ) {
         let mut parts = in_batches(batch, records);
         parts.reverse();
         while let Some(part) = parts.pop() {
-            let built = build(batch, part, self.compression);
+            let stamp = stamps.as_deref_mut().map(|stamps| stamps.next(&batch.topic, partition));
+            let built = build(batch, part, self.compression, stamp);
             match self.append_patiently(&batch.topic, partition, built).await {
-                Ok(pending) => sent.pending.push((partition, pending)),
+                Ok(pending) => {
+                    sent.pending.push((partition, pending));
+                    if let Some(stamps) = &mut stamps {
+                        stamps.used(&batch.topic, partition, part.len());
+                    }
+                }
                 Err(refused) if refused.error == ResponseError::MessageTooLarge && part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.push(second);
@@ -118,11 +181,25 @@ impl EmbeddedProducer {
     }
 }
 
+impl Stamps {
+    fn next(&self, topic: &Arc<str>, partition: i32) -> (i64, i16, i32) {
+        let sequence = self.sequences.get(&(topic.clone(), partition)).copied().unwrap_or(0);
+        (self.producer.0, self.producer.1, sequence)
+    }
+
+    /// After 2^31-1 comes 0.
+    fn used(&mut self, topic: &Arc<str>, partition: i32, count: usize) {
+        let sequence = self.sequences.entry((topic.clone(), partition)).or_insert(0);
+        let next = (i64::from(*sequence) + i64::try_from(count).unwrap_or(0)) & 0x7fff_ffff;
+        *sequence = i32::try_from(next).unwrap_or(0);
+    }
+}
+
 /// What became of a send so far.
 #[derive(Default)]
-struct Sent {
+pub(super) struct Sent {
     pending: Vec<(i32, PendingAppend)>,
-    refused: Option<Error>,
+    pub(super) refused: Option<Error>,
 }
 
 /// Runs of records that make batches of moderate size.
@@ -146,12 +223,20 @@ fn bytes<'a>(batch: &'a Outgoing, range: Option<&Range<usize>>) -> Option<&'a [u
     range.map(|range| &batch.buffer[range.clone()])
 }
 
-fn build(batch: &Outgoing, records: &[usize], compression: Compression) -> bytes::Bytes {
+fn build(
+    batch: &Outgoing,
+    records: &[usize],
+    compression: Compression,
+    stamp: Option<(i64, i16, i32)>,
+) -> bytes::Bytes {
     let now = now_ms();
     let records = records.iter().map(|index| &batch.records[*index]);
     let base = records.clone().next().and_then(|record| record.timestamp).unwrap_or(now);
     let size = records.clone().map(size_of).sum();
     let mut builder = BatchBuilder::with_capacity(base, size);
+    if let Some((id, epoch, sequence)) = stamp {
+        builder = builder.producer(id, epoch, sequence).transactional();
+    }
     for record in records {
         let (key, value) = (bytes(batch, record.key.as_ref()), bytes(batch, record.value.as_ref()));
         let timestamp = record.timestamp.unwrap_or(now);
@@ -201,21 +286,8 @@ impl Producer for EmbeddedProducer {
         if batch.records.is_empty() {
             return Ok(Box::pin(async { Ok(Vec::new()) }));
         }
-        let count = self.handle.partitions(&batch.topic, true).await;
-        let count =
-            count.map_err(|(error, said)| failed(&format!("cannot write to topic {}: {said}", batch.topic), error))?;
-        let mut sent = Sent::default();
-        for (partition, mut records) in self.by_partition(&batch, count) {
-            let all = records.len();
-            records.retain(|index| size_of(&batch.records[*index]) <= self.largest);
-            if records.len() < all {
-                sent.refused.get_or_insert(too_large(&batch.topic));
-            }
-            if !records.is_empty() {
-                self.append(&batch, partition, &records, &mut sent).await;
-            }
-        }
-        let Sent { pending, refused } = sent;
+        let parts = self.0.by_partition(&batch, self.0.partitions(&batch.topic).await?);
+        let Sent { pending, refused } = self.0.append_all(&batch, &parts, None).await;
         let topic = batch.topic;
         Ok(Box::pin(async move {
             let waits = pending.into_iter().map(async |(partition, pending)| (partition, pending.done().await));

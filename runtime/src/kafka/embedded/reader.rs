@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use towline_broker::{FetchFrom, FetchLimits, Handle, ResponseError};
+use towline_broker::{FetchFrom, FetchLimits, Handle, LogOffsets, ResponseError};
 use towline_connectors::api::{Result, TopicPartition};
 
 use super::{failed, incoming};
@@ -23,16 +23,11 @@ pub(super) struct EmbeddedLogReader {
 impl EmbeddedLogReader {
     /// Reads all partitions of topics from their beginning.
     pub(super) async fn open(handle: Handle, topics: &[String]) -> Result<Self> {
-        let mut ends = Vec::new();
+        let mut all = Vec::new();
         for topic in topics {
-            let what = || format!("cannot learn the partitions and ends of topic {topic}");
-            let count = handle.partitions(topic, false).await.map_err(|(error, _)| failed(&what(), error))?;
-            let name: Arc<str> = Arc::from(topic.as_str());
-            for partition in 0..count {
-                let marks = handle.log_offsets(topic, partition).map_err(|error| failed(&what(), error))?;
-                ends.push((TopicPartition { topic: name.clone(), partition }, marks.end));
-            }
+            all.extend(ends(&handle, topic, |marks| marks.last_stable).await?);
         }
+        let ends = all;
         let start = |(at, _): &(TopicPartition, i64)| FetchFrom {
             topic: at.topic.to_string(),
             partition: at.partition,
@@ -44,17 +39,34 @@ impl EmbeddedLogReader {
     }
 }
 
+/// One of the offsets of each partition of a topic.
+pub(super) async fn ends(
+    handle: &Handle,
+    topic: &str,
+    which: impl Fn(LogOffsets) -> i64,
+) -> Result<Vec<(TopicPartition, i64)>> {
+    let what = || format!("cannot learn the partitions and ends of topic {topic}");
+    let count = handle.partitions(topic, false).await.map_err(|(error, _)| failed(&what(), error))?;
+    let name: Arc<str> = Arc::from(topic);
+    (0..count)
+        .map(|partition| {
+            let marks = handle.log_offsets(topic, partition).map_err(|error| failed(&what(), error))?;
+            Ok((TopicPartition { topic: name.clone(), partition }, which(marks)))
+        })
+        .collect()
+}
+
 #[async_trait]
 impl LogReader for EmbeddedLogReader {
     async fn next(&mut self) -> Option<Vec<IncomingBatch>> {
         loop {
-            let found = self.handle.fetch(&self.from, LIMITS).await;
+            let found = self.handle.fetch_committed(&self.from, LIMITS).await;
             let mut batches = Vec::new();
             let mut trouble = None;
             for (index, fetched) in found.into_iter().enumerate() {
                 let (from, topic) = (&mut self.from[index], &self.ends[index].0.topic);
                 let read = match fetched {
-                    Ok(fetched) => incoming(topic, from.partition, from.offset, fetched.records),
+                    Ok(fetched) => incoming(topic, from.partition, from.offset, fetched),
                     Err(error) => {
                         if let (ResponseError::OffsetOutOfRange, Ok(marks)) =
                             (error, self.handle.log_offsets(topic, from.partition))
