@@ -134,7 +134,8 @@ impl Partition {
                 let mut log = self.log();
                 log.check_alive()?;
                 let (marks, limit) = (log.watermarks(), log.limit(isolation));
-                if first && (from < marks.log_start || from > marks.high_watermark) {
+                // Between high watermark and end is nothing yet, but nothing is wrong with asking for it.
+                if first && (from < marks.log_start || from > log.end) {
                     return Err(ResponseError::OffsetOutOfRange);
                 }
                 let place = if from < limit { log.place(from).map_err(|e| storage(&e))? } else { None };

@@ -121,11 +121,6 @@ impl Log {
         Ok(found)
     }
 
-    /// Producers with an open transaction.
-    pub(crate) fn open_transactions(&self) -> Vec<(i64, Producer)> {
-        self.producers.open().filter_map(|(_, id)| Some((id, self.producers.find(id)?.clone()))).collect()
-    }
-
     /// A producer that has written here.
     pub(crate) fn producer(&self, producer_id: i64) -> Option<&Producer> {
         self.producers.find(producer_id)

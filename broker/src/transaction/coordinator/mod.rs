@@ -124,7 +124,8 @@ impl Coordinator {
         timeout_ms: i32,
         known: Option<(i64, i16)>,
     ) -> Result<(i64, i16), ResponseError> {
-        if id.is_empty() {
+        // The log's format has 15 bits for the length of an id.
+        if id.is_empty() || id.len() > i16::MAX as usize {
             return Err(ResponseError::InvalidRequest);
         }
         if !(1..=self.config.transaction_max_timeout_ms).contains(&timeout_ms) {

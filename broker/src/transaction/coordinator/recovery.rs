@@ -22,8 +22,8 @@ use crate::wire::batch::batches;
 use crate::wire::marker::EndMarker;
 use crate::wire::records;
 
-/// A transaction that is open in a partition.
-struct Open {
+/// What a producer has left in a partition.
+struct Trace {
     topic: Arc<str>,
     partition: Arc<Partition>,
     producer_id: i64,
@@ -80,31 +80,32 @@ fn replay(partition: &Arc<Partition>, found: &mut HashMap<String, Transaction>) 
 impl Coordinator {
     /// Makes the coordinator's log and the partitions agree, see the module.
     pub(super) fn reconcile(&self) {
-        let mut open: HashMap<i64, Vec<Open>> = HashMap::new();
+        let mut traces: HashMap<i64, Vec<Trace>> = HashMap::new();
         for topic in self.cluster.topics() {
             for partition in &topic.partitions {
-                for (producer_id, producer) in partition.log().open_transactions() {
+                for (producer_id, producer) in partition.log().producers() {
                     let (topic, partition) = (topic.name.clone(), partition.clone());
-                    open.entry(producer_id).or_default().push(Open { topic, partition, producer_id, producer });
+                    traces.entry(producer_id).or_default().push(Trace { topic, partition, producer_id, producer });
                 }
             }
         }
         for entry in self.entries() {
             let producer_id = entry.read().producer_id;
-            self.reconcile_id(&entry, open.remove(&producer_id).unwrap_or_default());
+            self.reconcile_id(&entry, traces.remove(&producer_id).unwrap_or_default());
         }
-        for orphan in open.into_values().flatten() {
+        for orphan in traces.into_values().flatten().filter(Trace::is_open) {
             self.end_orphan(&orphan, None, now_ms());
         }
     }
 
-    fn reconcile_id(&self, entry: &Entry, open: Vec<Open>) {
+    fn reconcile_id(&self, entry: &Entry, traces: Vec<Trace>) {
         let mut transaction = entry.write();
         let mut next = transaction.clone();
         let ongoing = next.state == TransactionState::Ongoing;
         let known_until = if ongoing { next.started } else { next.updated };
-        let decided = self.younger_marker(next.producer_id, known_until);
-        let (own, orphans): (Vec<_>, Vec<_>) = open.into_iter().partition(|open| belongs(&transaction, open));
+        let (open, ended): (Vec<_>, Vec<_>) = traces.into_iter().partition(Trace::is_open);
+        let decided = ended.iter().find_map(|trace| trace.younger_marker(known_until));
+        let (own, orphans): (Vec<_>, Vec<_>) = open.into_iter().partition(|open| open.belongs_to(&transaction));
         for open in own.iter().filter(|_| ongoing) {
             next.partitions.entry(open.topic.to_string()).or_default().insert(open.partition.index);
         }
@@ -134,23 +135,8 @@ impl Coordinator {
         }
     }
 
-    /// A marker of a producer that is younger than what the coordinator's log knows.
-    fn younger_marker(&self, producer_id: i64, known_until: i64) -> Option<EndMarker> {
-        let topics = self.cluster.topics();
-        let younger = |partition: &&Arc<Partition>| {
-            let log = partition.log();
-            let found = log.producer(producer_id).filter(|p| p.open_from.is_none());
-            found.is_some_and(|p| p.last_marker.is_none_or(|at| at > known_until))
-        };
-        let mut places = topics.iter().flat_map(|topic| &topic.partitions).filter(younger);
-        places.find_map(|place| {
-            let marker = place.last_marker_before(producer_id, i64::MAX).ok().flatten();
-            marker.filter(|marker| marker.timestamp > known_until)
-        })
-    }
-
     /// Ends a transaction of which the coordinator's log knows nothing.
-    fn end_orphan(&self, open: &Open, decided: Option<EndMarker>, timestamp: i64) {
+    fn end_orphan(&self, open: &Trace, decided: Option<EndMarker>, timestamp: i64) {
         let (topic, partition) = (&*open.topic, open.partition.index);
         let commit = decided.is_some_and(|marker| marker.commit);
         let marker = EndMarker {
@@ -172,17 +158,33 @@ impl Coordinator {
     }
 }
 
-/// Whether what is open in a partition is the transaction that the coordinator's log tells of, not a later one.
-fn belongs(transaction: &Transaction, open: &Open) -> bool {
-    let last_marker = open.producer.last_marker.unwrap_or_else(|| {
-        let first = open.producer.open_from.unwrap_or(0);
-        let found = open.partition.last_marker_before(open.producer_id, first);
-        found.ok().flatten().map_or(i64::MIN, |marker| marker.timestamp)
-    });
-    let added = || transaction.partitions.get(&*open.topic).is_some_and(|list| list.contains(&open.partition.index));
-    match transaction.state {
-        TransactionState::Ongoing => last_marker <= transaction.started,
-        state if state.is_prepared() => added() && last_marker < transaction.updated,
-        _ => false,
+impl Trace {
+    fn is_open(&self) -> bool {
+        self.producer.open_from.is_some()
+    }
+
+    /// The producer's last marker here, if it is younger than what the coordinator's log knows.
+    fn younger_marker(&self, known_until: i64) -> Option<EndMarker> {
+        if self.producer.last_marker.is_some_and(|at| at <= known_until) {
+            return None;
+        }
+        let marker = self.partition.last_marker_before(self.producer_id, i64::MAX).ok().flatten();
+        marker.filter(|marker| marker.timestamp > known_until)
+    }
+
+    /// Whether what is open here is the transaction that the coordinator's log tells of, not a later one.
+    fn belongs_to(&self, transaction: &Transaction) -> bool {
+        let last_marker = self.producer.last_marker.unwrap_or_else(|| {
+            let first = self.producer.open_from.unwrap_or(0);
+            let found = self.partition.last_marker_before(self.producer_id, first);
+            found.ok().flatten().map_or(i64::MIN, |marker| marker.timestamp)
+        });
+        let added =
+            || transaction.partitions.get(&*self.topic).is_some_and(|list| list.contains(&self.partition.index));
+        match transaction.state {
+            TransactionState::Ongoing => last_marker <= transaction.started,
+            state if state.is_prepared() => added() && last_marker < transaction.updated,
+            _ => false,
+        }
     }
 }
