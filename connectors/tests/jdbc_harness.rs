@@ -105,6 +105,10 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) async fn open(props: &Props) -> Result<Self> {
+        Self::of(&JdbcSinkConnector::CONFLUENT, props).await
+    }
+
+    pub(crate) async fn of(connector: &JdbcSinkConnector, props: &Props) -> Result<Self> {
         let health = Health::default();
         let context = SinkContext {
             connector: "sink".into(),
@@ -117,7 +121,7 @@ impl Sink {
             stop: CancellationToken::new(),
             health: health.clone(),
         };
-        Ok(Self { task: JdbcSinkConnector.open(props, context).await?, health, next: 0 })
+        Ok(Self { task: connector.open(props, context).await?, health, next: 0 })
     }
 
     /// Writes records at the next offsets of partition 0.

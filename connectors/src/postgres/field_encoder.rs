@@ -4,8 +4,10 @@
 use bytes::BufMut;
 
 use super::copy_encode::{put_field, put_null};
+use super::debezium::{self, Meaning};
 use super::numeric;
 use super::render::{self, RenderOptions};
+use super::schemaless;
 use super::temporal::{self, DAY_MICROS, PG_EPOCH_DAYS, PG_EPOCH_MICROS};
 use super::type_map::{PgType, UNCONSTRAINED_SCALE};
 use crate::data::{Decimal, Logical, Schema, Type, Value};
@@ -51,6 +53,8 @@ enum Given {
     Timestamp,
     Stamp(StampUnit),
     Structure,
+    Named(Meaning),
+    Schemaless,
 }
 
 /// How one field goes into one column.
@@ -69,7 +73,11 @@ impl FieldEncoder {
     pub fn new(schema: &Arc<Schema>, target: PgType, stamp: Option<StampUnit>, options: &Arc<RenderOptions>) -> Self {
         let given = match (stamp, schema.kind) {
             (Some(unit), Type::Int64) => Given::Stamp(unit),
-            _ => given_of(schema),
+            _ if schemaless::is_schemaless(schema) => Given::Schemaless,
+            _ => match debezium::meaning(schema).filter(|meaning| meaning.counts_for(target)) {
+                Some(meaning) => Given::Named(meaning),
+                None => given_of(schema),
+            },
         };
         Self {
             given,
@@ -140,13 +148,32 @@ impl FieldEncoder {
                 count => self.encode_instant(count, value, out),
             },
             (Given::Bool | Given::Bytes | Given::Structure, value) => self.encode_text(value, out),
+            (Given::Named(meaning), value) => meaning.encode(value, &self.schema, self.target, &self.options, out),
+            (Given::Schemaless, value) => self.encode_schemaless(value, out),
             _ => Err(EncodeError::Mismatch),
+        }
+    }
+
+    fn encode_schemaless(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let structured = matches!(self.target, PgType::Text | PgType::Citext | PgType::Json | PgType::Jsonb);
+        match value {
+            Value::String(text) => self.encode_string(text, out),
+            value if structured => self.encode_text(value, out),
+            Value::Float64(number) => self.encode_float(*number, value, out),
+            value => self.encode_int(value.as_i64().ok_or(EncodeError::Invalid)?, out),
         }
     }
 
     fn encode_text(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         // The digits of bit(n) arrive as BYTES, those of bit(2..8) as a number.
         let text = match (self.target, value) {
+            (target, value) if self.given == Given::Schemaless => {
+                schemaless::text(value, target, &self.options).ok_or(EncodeError::Invalid)?
+            }
+            (_, value) if let Given::Named(meaning) = self.given => {
+                meaning.text(value, &self.schema, &self.options).ok_or(EncodeError::Mismatch)?
+            }
+            (PgType::Hstore, Value::Map(entries)) => render::hstore_text(entries, &self.options),
             (PgType::Bit(_), Value::Bytes(digits)) => String::from_utf8_lossy(digits).into_owned(),
             (PgType::Bit(_), Value::Boolean(truth)) => u8::from(*truth).to_string(),
             (PgType::Bit(size), Value::Int8(number)) => {
@@ -262,7 +289,7 @@ impl FieldEncoder {
                 self.encode_float(number, value, out)
             }
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid => {
-                self.encode_int(round_half_up(bytes, scale).ok_or(EncodeError::Range)?, out)
+                self.encode_int(numeric::round_half_up(bytes, scale).ok_or(EncodeError::Range)?, out)
             }
             _ => self.encode_text(value, out),
         }
@@ -359,6 +386,8 @@ fn is_direct(given: Given, target: PgType) -> bool {
         Given::Time => matches!(target, P::Time | P::TimeTz),
         Given::Timestamp | Given::Stamp(_) => matches!(target, P::Timestamp | P::TimestampTz | P::Date | P::Time),
         Given::Structure => matches!(target, P::Json | P::Jsonb),
+        Given::Named(meaning) => meaning.is_direct(target),
+        Given::Schemaless => schemaless::is_direct(target),
     }
 }
 
@@ -394,17 +423,6 @@ fn number_text(value: &Value, number: f64) -> String {
         Value::Float32(narrow) => narrow.to_string(),
         _ => number.to_string(),
     }
-}
-
-/// Half away from zero, as PostgreSQL rounds numerics to integers.
-fn round_half_up(bytes: &[u8], scale: i32) -> Option<i64> {
-    let text = Decimal::from_bytes(bytes, scale).to_plain_text();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let number: i64 = whole.parse().ok()?;
-    if fraction.as_bytes().first().is_some_and(|digit| *digit >= b'5') {
-        return number.checked_add(if text.starts_with('-') { -1 } else { 1 });
-    }
-    Some(number)
 }
 
 /// A uuid in any of the forms that PostgreSQL reads.
@@ -452,8 +470,8 @@ mod tests {
         assert_eq!(text("12x", PgType::Int4), Err(EncodeError::Invalid));
         assert_eq!(text("a\0b", PgType::Text), Err(EncodeError::Nul));
         assert_eq!(text("{abababab-abab-ABAB-abab-abababababab}", PgType::Uuid).unwrap()[4..], [0xab; 16]);
-        assert_eq!(round_half_up(&Decimal::parse("-2.5").unwrap().to_bytes(), 1), Some(-3));
-        assert_eq!(round_half_up(&Decimal::parse("-0.5").unwrap().to_bytes(), 1), Some(-1));
+        assert_eq!(numeric::round_half_up(&Decimal::parse("-2.5").unwrap().to_bytes(), 1), Some(-3));
+        assert_eq!(numeric::round_half_up(&Decimal::parse("-0.5").unwrap().to_bytes(), 1), Some(-1));
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use super::debezium;
 use super::temporal::{self, DAY_MILLIS, Zone};
 use crate::data::{Decimal, Logical, Schema, Type, Value};
 
@@ -150,18 +151,40 @@ fn push_array(out: &mut String, items: &[Value], schema: Option<&Schema>, option
             Value::Null => out.push_str("NULL"),
             Value::Array(nested) => push_array(out, nested, inner, options),
             item => {
-                out.push('"');
-                for c in text(item, inner, options, false).chars() {
-                    if matches!(c, '"' | '\\') {
-                        out.push('\\');
-                    }
-                    out.push(c);
-                }
-                out.push('"');
+                let named = inner.and_then(|inner| debezium::meaning(inner)?.text(item, inner, options));
+                push_quoted(out, &named.unwrap_or_else(|| text(item, inner, options, false)));
             }
         }
     }
     out.push('}');
+}
+
+/// The entries of a map as `hstore` reads them.
+pub fn hstore_text(entries: &[(Value, Value)], options: &RenderOptions) -> String {
+    let mut out = String::new();
+    for (key, value) in entries {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        push_quoted(&mut out, &text(key, None, options, false));
+        out.push_str("=>");
+        match value {
+            Value::Null => out.push_str("NULL"),
+            value => push_quoted(&mut out, &text(value, None, options, false)),
+        }
+    }
+    out
+}
+
+fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
 }
 
 fn push_json(out: &mut String, value: &Value, schema: Option<&Schema>, options: &RenderOptions) {

@@ -1,11 +1,12 @@
 //! From a topic to a table: the name, the table as it is, and the DDL that makes it fit the record.
 
-use super::config::SinkConfig;
+use super::config::{Dialect, SinkConfig};
 use super::fields::PlannedField;
 use crate::api::{Error, Result};
 use crate::postgres::catalog::{self, Column, Table};
 use crate::postgres::connection::Session;
 use crate::postgres::ddl::{self, NewColumn};
+use crate::postgres::debezium;
 use crate::postgres::failure::{self, Cause};
 use crate::postgres::quote::{Quoting, identifier, split_name};
 
@@ -19,14 +20,24 @@ pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
         None if !config.topic_tables.is_empty() => {
             return Err(Error::fatal(format!("topics.to.tables.mapping has no entry for topic {topic}")));
         }
+        None if config.dialect == Dialect::Debezium => {
+            config.table_format.replace("${topic}", &topic.replace('.', "_"))
+        }
         None => config.table_format.replace("${topic}", topic),
     };
+    sql_name(config, &name).ok_or_else(|| {
+        Error::fatal(format!(
+            "the table name for topic {topic} is empty: the format of names is \"{}\"",
+            config.table_format
+        ))
+    })
+}
+
+/// A table's name as SQL; `None` if a part of it is empty.
+pub(super) fn sql_name(config: &SinkConfig, name: &str) -> Option<String> {
     let mut parts: Vec<String> = split_name(name.trim()).into_iter().map(|part| part.trim().to_owned()).collect();
     if parts.iter().any(String::is_empty) {
-        return Err(Error::fatal(format!(
-            "the table name for topic {topic} is empty: table.name.format is \"{}\"",
-            config.table_format
-        )));
+        return None;
     }
     // The catalog is the database that we are connected to.
     if parts.len() > 2 {
@@ -43,7 +54,7 @@ pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
             Quoting::Never => part.to_lowercase(),
         }))
     });
-    Ok(spelled.collect::<Vec<_>>().join("."))
+    Some(spelled.collect::<Vec<_>>().join("."))
 }
 
 /// A name as PostgreSQL cuts it: 63 bytes, whole characters.
@@ -77,7 +88,8 @@ pub(super) async fn fitting_table(
     let found = match catalog::find_table(session, sql_name).await.map_err(broken)? {
         Some(table) => table,
         None if config.auto_create => {
-            let sql = ddl::create_table(config.quoting, sql_name, &creation_order(config, fields), &config.render)
+            let sql = creation_order(config, fields)
+                .map(|columns| ddl::create_table(config.quoting, sql_name, &columns, &config.render))
                 .map_err(|reason| Error::fatal(format!("could not create table {sql_name}: {reason}")))?;
             tracing::info!(table = sql_name, "table is created");
             session.run(sql).await.map_err(broken)?;
@@ -106,8 +118,10 @@ pub(super) async fn fitting_table(
         ))
         .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
     }
-    let columns: Vec<NewColumn<'_>> = missing.iter().map(|field| new_column(config, field)).collect();
-    let sql = ddl::add_columns(config.quoting, sql_name, &columns, &config.render).map_err(Error::fatal)?;
+    let columns = missing.iter().map(|field| new_column(config, field)).collect::<std::result::Result<Vec<_>, _>>();
+    let sql = columns
+        .and_then(|columns| ddl::add_columns(config.quoting, sql_name, &columns, &config.render))
+        .map_err(|reason| Error::fatal(format!("could not add columns to table {sql_name}: {reason}")))?;
     tracing::info!(table = sql_name, columns = %names, "columns are added");
     session.run(sql).await.map_err(broken)?;
     catalog::find_table(session, sql_name)
@@ -126,17 +140,25 @@ fn statement_error(error: sqlx::Error, sql_name: &str) -> Error {
     .caused_by(error)
 }
 
-fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> NewColumn<'a> {
-    NewColumn {
-        name: &field.name,
-        schema: &field.schema,
-        key: field.key,
-        stamp: config.stamp_fields.iter().any(|name| **name == *field.name),
-    }
+fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> std::result::Result<NewColumn<'a>, String> {
+    let stamp = config.stamp_fields.iter().any(|name| **name == *field.name);
+    let own = match config.dialect {
+        Dialect::Debezium => debezium::column_type(&field.schema, &config.postgis_schema)?,
+        Dialect::Confluent => stamp.then(|| "TIMESTAMP".to_owned()),
+    };
+    let kind = match own {
+        Some(kind) => kind,
+        None => ddl::column_type(&field.schema)?,
+    };
+    let named = config.dialect == Dialect::Debezium;
+    Ok(NewColumn { name: &field.name, schema: &field.schema, key: field.key, kind, named })
 }
 
 /// The columns of Kafka coordinates first, then the value's fields in their order, then what only the key has.
-fn creation_order<'a>(config: &SinkConfig, fields: &'a [PlannedField]) -> Vec<NewColumn<'a>> {
+fn creation_order<'a>(
+    config: &SinkConfig,
+    fields: &'a [PlannedField],
+) -> std::result::Result<Vec<NewColumn<'a>>, String> {
     use super::fields::Take;
     let mut ordered: Vec<&PlannedField> = fields.iter().collect();
     ordered.sort_by_key(|field| match field.take {
@@ -159,7 +181,7 @@ mod tests {
     fn name(entries: &[(&str, &str)], topic: &str) -> String {
         let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
-        table_for(&SinkConfig::read(&props).unwrap(), topic).unwrap_or_else(|error| error.to_string())
+        table_for(&super::super::confluent_keys::read(&props).unwrap(), topic).unwrap_or_else(|error| error.to_string())
     }
 
     #[test]

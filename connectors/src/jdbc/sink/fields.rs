@@ -1,4 +1,4 @@
-//! Which field of a record goes into which column: `pk.mode`, `pk.fields` and `fields.whitelist` as data. Pure.
+//! Which field of a record goes into which column: the key's mode and fields, and the choice of fields, as data. Pure.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ impl Take {
 /// What the config and the schemas contradict each other in.
 pub(super) fn plan(
     config: &SinkConfig,
+    topic: &str,
     key: Option<&Arc<Schema>>,
     value: Option<&Arc<Schema>>,
 ) -> Result<Vec<PlannedField>> {
@@ -74,16 +75,14 @@ pub(super) fn plan(
     match value {
         Some(schema) if schema.kind == Type::Struct => {
             for (at, field) in schema.fields.iter().enumerate() {
-                let wanted = config.whitelist.is_empty() || config.whitelist.iter().any(|name| **name == *field.name);
-                if wanted && !taken.contains(&field.name) {
+                if config.fields.admits(topic, &field.name) && !taken.contains(&field.name) {
                     let (name, schema) = (Arc::clone(&field.name), Arc::clone(&field.schema));
                     fields.push(PlannedField { name, take: Take::Value(at), schema, key: false });
                 }
             }
         }
         Some(schema) => {
-            if !config.whitelist.is_empty() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue
-            {
+            if config.fields.is_narrow() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue {
                 return Err(Error::fatal(
                     "a value of type STRING has no fields: remove fields.whitelist, timestamp.fields.list and pk.mode=record_value",
                 ));
@@ -131,7 +130,7 @@ fn key_columns(
                 })
                 .collect())
         }
-        PkMode::RecordKey => {
+        PkMode::RecordKey | PkMode::RecordHeader => {
             let schema = key.ok_or_else(|| Error::data("pk.mode=record_key needs a key with a schema"))?;
             match schema.kind {
                 Type::Struct => struct_fields(schema, names, Take::Key, "key"),
@@ -153,6 +152,10 @@ fn key_columns(
         }
         PkMode::RecordValue => match value {
             Some(schema) if schema.kind == Type::Struct => struct_fields(schema, names, Take::Value, "value"),
+            // The row as it was before its deletion was made the key.
+            None if let Some(before) = key.filter(|key| key.kind == Type::Struct) => {
+                struct_fields(before, names, Take::Key, "value")
+            }
             _ => Err(Error::data("pk.mode=record_value needs a value of type STRUCT")),
         },
     }
@@ -189,7 +192,7 @@ mod tests {
     fn config(entries: &[(&str, &str)]) -> SinkConfig {
         let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
-        SinkConfig::read(&props).unwrap()
+        super::super::confluent_keys::read(&props).unwrap()
     }
 
     fn structure(names: &[&str]) -> Arc<Schema> {
@@ -198,7 +201,7 @@ mod tests {
     }
 
     fn columns(entries: &[(&str, &str)], key: Option<Arc<Schema>>, value: &[&str]) -> String {
-        match plan(&config(entries), key.as_ref(), Some(&structure(value))) {
+        match plan(&config(entries), "t", key.as_ref(), Some(&structure(value))) {
             Ok(fields) => {
                 fields.iter().map(|f| format!("{}{} ", if f.key { "*" } else { "" }, f.name)).collect::<String>()
             }

@@ -195,6 +195,11 @@ impl WritePlan {
         format!("UPDATE {} t SET {sets} FROM {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
     }
 
+    /// Empties the table.
+    pub(super) fn truncate(&self) -> String {
+        format!("TRUNCATE TABLE {}", self.table)
+    }
+
     /// Deletes the rows whose keys are staged.
     pub(super) fn delete(&self) -> String {
         format!("DELETE FROM {} t USING {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
@@ -298,7 +303,7 @@ mod tests {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-        let config = SinkConfig::read(&props).unwrap();
+        let config = super::super::confluent_keys::read(&props).unwrap();
         let column = |name: &str, kind, declared: &str| Column {
             name: name.into(),
             kind,
@@ -318,7 +323,7 @@ mod tests {
         };
         let field = |name: &str, kind| Field::new(name, Arc::new(Schema::new(kind)));
         let schema = Arc::new(Schema::structure(vec![field("id", Type::Int32), field("ip", Type::String)]));
-        let fields = super::super::fields::plan(&config, None, Some(&schema)).unwrap();
+        let fields = super::super::fields::plan(&config, "t", None, Some(&schema)).unwrap();
         let mut plan = WritePlan::new(&config, &table, &fields);
         assert_eq!(plan.stage, WritePlan::new(&config, &table, &fields).stage);
         plan.stage = "towline_stage_3".to_owned();

@@ -6,22 +6,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::batch;
-use super::config::{ExactlyOnce, InsertMode, PkMode, SinkConfig};
+use super::config::{ExactlyOnce, InsertMode, SinkConfig};
 use super::destination;
 use super::fields;
+use super::known_plans::{KnownPlans, Wanted};
 use super::offsets::{NextOffsets, OffsetStore};
 use super::plan::WritePlan;
+use super::unwrap::{Action, Unwrapped, Unwrapper};
 use super::work::{self, Item, Run};
 use super::write::{Writer, error_of};
 use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecord, SinkTask, TopicPartition};
 use crate::data::Schema;
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
+use crate::postgres::catalog;
 use crate::postgres::connection::Session;
 use crate::postgres::failure::{self, Cause};
-
-/// Plans that are kept; schemas that change for ever must not fill the memory.
-const MOST_PLANS: usize = 512;
 
 /// Why a put failed.
 enum PutError {
@@ -53,20 +53,14 @@ impl PutError {
     }
 }
 
-struct KnownPlan {
-    topic: Arc<str>,
-    key: Option<Arc<Schema>>,
-    value: Option<Arc<Schema>>,
-    plan: Arc<WritePlan>,
-}
-
 /// A running sink task.
 pub(super) struct JdbcSinkTask {
     connector: Connector,
     config: SinkConfig,
     context: SinkContext,
     session: Option<Session>,
-    plans: Vec<KnownPlan>,
+    unwrapper: Unwrapper,
+    plans: KnownPlans,
     offsets: Option<OffsetStore>,
     /// A transaction whose rejected records the worker has yet to deal with: it commits with the next call, so that a
     /// task that fails over them leaves nothing half written.
@@ -94,7 +88,8 @@ impl JdbcSinkTask {
             config,
             context,
             session: Some(session),
-            plans: Vec::new(),
+            unwrapper: Unwrapper::default(),
+            plans: KnownPlans::default(),
             offsets,
             pending: false,
             statement_failures: 0,
@@ -154,9 +149,10 @@ impl JdbcSinkTask {
     async fn put_all(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>, PutError> {
         let mut careful = self.careful;
         let mut races = 0;
+        let rows = self.unwrapper.unwrap(&self.config, records);
         loop {
             self.session().await?;
-            let error = match self.transaction(records, careful).await {
+            let error = match self.transaction(&rows, careful).await {
                 Ok(rejected) => return Ok(rejected),
                 Err(error) => error,
             };
@@ -192,12 +188,13 @@ impl JdbcSinkTask {
         }
     }
 
-    async fn transaction(&mut self, records: &[SinkRecord], careful: bool) -> Result<Vec<Rejected>, PutError> {
+    async fn transaction(&mut self, rows: &Unwrapped<'_>, careful: bool) -> Result<Vec<Rejected>, PutError> {
+        let records = &*rows.records;
         let mut next = batch::next_offsets(records);
         let stored = self.begin(&next).await?;
         // Another task may have gone further: what it wrote stays, and its offset too.
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
-        let (runs, rejected) = self.plan_runs(records, &stored).await?;
+        let (runs, rejected) = self.plan_runs(rows, &stored).await?;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
         let mut writer = Writer {
             session,
@@ -248,13 +245,14 @@ impl JdbcSinkTask {
     /// Which statements write the records that the target has not consumed yet.
     async fn plan_runs(
         &mut self,
-        records: &[SinkRecord],
+        rows: &Unwrapped<'_>,
         stored: &NextOffsets,
     ) -> Result<(Vec<Run>, Vec<Rejected>), PutError> {
+        let records = &*rows.records;
         let mut rejected = Vec::new();
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
         let mut skipped = 0_u64;
-        let mut last: Option<(&SinkRecord, Arc<WritePlan>)> = None;
+        let mut last: Option<(usize, Action, Arc<WritePlan>)> = None;
         let mut below: Option<(&SinkRecord, i64)> = None;
         for (index, record) in records.iter().enumerate() {
             let start = match below {
@@ -266,13 +264,31 @@ impl JdbcSinkTask {
                 skipped += 1;
                 continue;
             }
-            if let Err(why) = batch::admit(&self.config, record) {
-                rejected.push(Rejected { index, error: error_of(record, "", &why) });
+            let admitted = rows.action(index).and_then(|action| match action {
+                Action::Pass => Ok(action),
+                action => batch::admit(&self.config, record, action).map(|()| action),
+            });
+            let action = match admitted {
+                Ok(Action::Pass) => continue,
+                Ok(action) => action,
+                Err(why) => {
+                    rejected.push(Rejected { index, error: error_of(record, "", &why) });
+                    continue;
+                }
+            };
+            let table = rows.table(index);
+            if action == Action::Truncate && !self.finds_table(&record.record.topic, table).await? {
                 continue;
             }
             let plan = match &last {
-                Some((before, plan)) if batch::same_schemas(before, record) => Arc::clone(plan),
-                _ => match self.plan_of(record).await {
+                Some((before, same, plan))
+                    if *same == action
+                        && rows.table(*before) == table
+                        && batch::same_schemas(&records[*before], record) =>
+                {
+                    Arc::clone(plan)
+                }
+                _ => match self.plan_of(record, action, table).await {
                     Ok(plan) => plan,
                     Err(error) if error.kind() == ErrorKind::Data => {
                         rejected.push(Rejected { index, error: error_of(record, "", &error.to_string()) });
@@ -281,49 +297,50 @@ impl JdbcSinkTask {
                     Err(error) => return Err(error.into()),
                 },
             };
-            last = Some((record, Arc::clone(&plan)));
-            items.push(Item { index, plan, delete: record.record.value.value.is_null() });
+            last = Some((index, action, Arc::clone(&plan)));
+            items.push(Item { index, plan, action });
         }
         self.tell_skipped(skipped);
         Ok((work::arrange(items, self.config.insert_mode, records), rejected))
     }
 
-    async fn plan_of(&mut self, record: &SinkRecord) -> Result<Arc<WritePlan>> {
-        let delete = record.record.value.value.is_null();
-        let key = record.record.key.schema.as_ref();
-        let value = record.record.value.schema.as_ref().filter(|_| !delete);
+    async fn plan_of(
+        &mut self,
+        record: &SinkRecord,
+        action: Action,
+        table: Option<&Arc<str>>,
+    ) -> Result<Arc<WritePlan>> {
+        let value = record.record.value.schema.as_ref().filter(|_| action == Action::Write);
         let topic = &record.record.topic;
-        let key = key.filter(|_| self.config.pk_mode == PkMode::RecordKey);
-        let same = |a: &Option<Arc<Schema>>, b: Option<&Arc<Schema>>| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        let known = self.plans.iter().find(|k| k.topic == *topic && same(&k.key, key) && same(&k.value, value));
-        if let Some(known) = known {
-            return Ok(Arc::clone(&known.plan));
+        let keyed = action == Action::Delete || (self.config.pk_mode.needs_key() && action == Action::Write);
+        let key = record.record.key.schema.as_ref().filter(|_| keyed);
+        let wanted = Wanted { topic, table, key, value };
+        if let Some(plan) = self.plans.find(&wanted) {
+            return Ok(plan);
         }
-        if self.plans.len() >= MOST_PLANS {
-            self.plans.clear();
-        }
-        // Converters may build an equal schema anew.
-        let equal = self.plans.iter().find(|k| k.topic == *topic && k.key.as_ref() == key && k.value.as_ref() == value);
-        let plan = match equal {
-            Some(equal) => Arc::clone(&equal.plan),
-            None => self.new_plan(topic, key, value).await?,
-        };
-        let topic = Arc::clone(topic);
-        self.plans.push(KnownPlan { topic, key: key.cloned(), value: value.cloned(), plan: Arc::clone(&plan) });
+        let plan = self.new_plan(topic, table, key, value).await?;
+        self.plans.keep(&wanted, &plan);
         Ok(plan)
     }
 
     async fn new_plan(
         &mut self,
         topic: &str,
+        table: Option<&Arc<str>>,
         key: Option<&Arc<Schema>>,
         value: Option<&Arc<Schema>>,
     ) -> Result<Arc<WritePlan>> {
-        let name = destination::table_for(&self.config, topic)?;
-        let fields = fields::plan(&self.config, key, value)?;
+        let name = match table {
+            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
+                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
+            })?,
+            None => destination::table_for(&self.config, topic)?,
+        };
+        let fields = match (key, value) {
+            // A truncation has neither.
+            (None, None) => Vec::new(),
+            (key, value) => fields::plan(&self.config, topic, key, value)?,
+        };
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection")) };
         let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
         let plan = WritePlan::new(&self.config, &table, &fields);
@@ -331,6 +348,22 @@ impl JdbcSinkTask {
             plan.check_conflict_target(&table)?;
         }
         Ok(Arc::new(plan))
+    }
+
+    fn table_name(&self, topic: &str, table: Option<&Arc<str>>) -> Result<String> {
+        match table {
+            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
+                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
+            }),
+            None => destination::table_for(&self.config, topic),
+        }
+    }
+
+    /// A table that is not there is empty already.
+    async fn finds_table(&mut self, topic: &str, table: Option<&Arc<str>>) -> Result<bool, PutError> {
+        let name = self.table_name(topic, table)?;
+        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
+        Ok(catalog::find_table(session, &name).await?.is_some())
     }
 
     fn tell_redelivered(&mut self, count: u64) {

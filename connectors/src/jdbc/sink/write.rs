@@ -5,6 +5,7 @@ use sqlx::Row;
 
 use super::config::{InsertMode, SinkConfig};
 use super::plan::WritePlan;
+use super::unwrap::Action;
 use super::work::Run;
 use crate::api::{Error, Rejected, SinkRecord};
 use crate::postgres::connection::Session;
@@ -31,8 +32,12 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Writes a run the fast way; any error of the server ends the transaction.
     pub(super) async fn write(&mut self, run: &Run) -> Result<(), sqlx::Error> {
+        if run.action == Action::Truncate {
+            self.session.run(run.plan.truncate()).await?;
+            return Ok(());
+        }
         for rows in run.rows.chunks(self.config.batch_rows.unwrap_or(usize::MAX)) {
-            if run.plan.direct && !run.delete && self.config.insert_mode == InsertMode::Insert {
+            if run.plan.direct && run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
                 self.copy(&run.plan, &run.plan.copy(), rows, false).await?;
             } else {
                 self.stage(&run.plan, rows).await?;
@@ -43,11 +48,14 @@ impl Writer<'_> {
     }
 
     fn statement(&self, run: &Run) -> String {
-        if run.delete { run.plan.delete() } else { run.plan.apply(self.config.insert_mode) }
+        if run.action == Action::Delete { run.plan.delete() } else { run.plan.apply(self.config.insert_mode) }
     }
 
     /// Writes a run so that only the rows at fault are rejected.
     pub(super) async fn write_carefully(&mut self, run: &Run) -> Result<(), sqlx::Error> {
+        if run.action == Action::Truncate {
+            return self.write(run).await;
+        }
         let mut parts: Vec<&[usize]> = vec![&run.rows];
         while let Some(rows) = parts.pop() {
             let before = self.rejected.len();
@@ -75,7 +83,7 @@ impl Writer<'_> {
 
     async fn attempt(&mut self, run: &Run, rows: &[usize]) -> Result<(), sqlx::Error> {
         self.stage(&run.plan, rows).await?;
-        if !run.delete && self.config.insert_mode == InsertMode::Insert {
+        if run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
             self.take_redelivered(&run.plan).await?;
         }
         self.session.run(self.statement(run)).await?;
