@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use towline_connectors::api::{
-    ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Rejected, Result, SinkConnector, SinkContext,
+    ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Record, Rejected, Result, SinkConnector, SinkContext,
     SinkRecord, SinkTask, SourceConnector, SourceContext, SourceRecord, SourceTask,
 };
+use towline_connectors::data::{Datum, Field, Schema, Value};
 use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
 
 use crate::postgres_server::Database;
@@ -152,4 +153,28 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         assert!(Instant::now() < deadline, "{what} did not happen in time");
         tokio::task::yield_now().await;
     }
+}
+
+/// A record of topic `t` at an offset of partition 0.
+pub(crate) fn at(offset: i64, key: Datum, value: Datum) -> SinkRecord {
+    let mut record = Record::of_value("t".into(), value);
+    record.key = key;
+    SinkRecord { record, origin: Origin { topic: "t".into(), partition: 0, offset } }
+}
+
+/// A struct of fields, each with its schema and value.
+pub(crate) fn structure(fields: Vec<(&str, Schema, Value)>) -> Datum {
+    let schema = fields.iter().map(|(name, schema, _)| Field::new(*name, Arc::new(schema.clone()))).collect();
+    let values = fields.into_iter().map(|(_, _, value)| value).collect();
+    Datum::new(Arc::new(Schema::structure(schema)), Value::Struct(values))
+}
+
+/// An object of JSON without schemas.
+pub(crate) fn object(entries: Vec<(&str, Value)>) -> Datum {
+    Datum::schemaless(map(entries))
+}
+
+/// A map with text keys.
+pub(crate) fn map(entries: Vec<(&str, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(name, value)| (Value::from(name), value)).collect())
 }

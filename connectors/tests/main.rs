@@ -6,5 +6,6 @@ mod jdbc_debezium_sink;
 mod jdbc_harness;
 mod jdbc_round_trip;
 mod jdbc_sink;
+mod jdbc_sink_types;
 mod jdbc_source;
 mod postgres_server;

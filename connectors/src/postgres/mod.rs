@@ -17,3 +17,4 @@ pub mod schemaless;
 pub mod temporal;
 pub mod type_map;
 pub mod url;
+mod uuid;

@@ -110,8 +110,17 @@ fn timestamp_text(millis: i64, options: &RenderOptions) -> String {
         temporal::NEGATIVE_INFINITY_MILLIS => return "-infinity".to_owned(),
         _ => {}
     }
-    let micros = instant_micros(millis.saturating_mul(1000), options);
-    let mut out = temporal::datetime_text(options.zone.to_wall(micros), ' ', 3);
+    zoned_text(millis.saturating_mul(1000), 3, options)
+}
+
+/// A count of microseconds since 1970 as a timestamp with its zone.
+pub fn stamp_text(micros: i64, options: &RenderOptions) -> String {
+    zoned_text(micros, 6, options)
+}
+
+fn zoned_text(micros: i64, digits: usize, options: &RenderOptions) -> String {
+    let micros = instant_micros(micros, options);
+    let mut out = temporal::datetime_text(options.zone.to_wall(micros), ' ', digits);
     let era = out.ends_with(" BC");
     out.truncate(out.trim_end_matches(" BC").len());
     push_offset(&mut out, options.zone.offset_seconds(micros));

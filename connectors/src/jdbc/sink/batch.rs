@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::config::{Dialect, PkMode, SinkConfig};
+use super::config::{PkMode, SinkConfig};
 use super::offsets::NextOffsets;
 use super::unwrap::Action;
 use crate::api::{SinkRecord, TopicPartition};
@@ -13,10 +13,7 @@ use crate::postgres::{failure, schemaless};
 /// Whether a record has what the config needs for what is to be done with it.
 pub(super) fn admit(config: &SinkConfig, record: &SinkRecord, action: Action) -> Result<(), String> {
     let (key, value) = (&record.record.key, &record.record.value);
-    let mode = match config.dialect {
-        Dialect::Confluent => "pk.mode",
-        Dialect::Debezium => "primary.key.mode",
-    };
+    let mode = config.dialect.key_mode();
     if action == Action::Truncate {
         return Ok(());
     }

@@ -90,6 +90,48 @@ pub(super) struct SinkConfig {
     pub(super) offsets_table: String,
 }
 
+impl Dialect {
+    /// The key that says where key columns come from.
+    pub(super) fn key_mode(self) -> &'static str {
+        match self {
+            Self::Confluent => "pk.mode",
+            Self::Debezium => "primary.key.mode",
+        }
+    }
+
+    /// The key that names the fields of the key.
+    pub(super) fn key_fields(self) -> &'static str {
+        match self {
+            Self::Confluent => "pk.fields",
+            Self::Debezium => "primary.key.fields",
+        }
+    }
+
+    /// The setting under which tables are created.
+    pub(super) fn creation_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "auto.create=true",
+            Self::Debezium => "schema.evolution=basic",
+        }
+    }
+
+    /// The setting under which columns are added.
+    pub(super) fn evolution_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "auto.evolve=true",
+            Self::Debezium => "schema.evolution=basic",
+        }
+    }
+
+    /// The key that chooses fields.
+    pub(super) fn fields_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "fields.whitelist",
+            Self::Debezium => "field.include.list",
+        }
+    }
+}
+
 impl InsertMode {
     /// From `insert.mode`; `multi` is Aiven's word for inserts of many rows, which all are here.
     pub(super) fn from_text(text: &str) -> Self {

@@ -3,7 +3,7 @@
 use super::config::{Dialect, SinkConfig};
 use super::fields::PlannedField;
 use crate::api::{Error, Result};
-use crate::postgres::catalog::{self, Column, Table};
+use crate::postgres::catalog::{self, Column, Table, TableName};
 use crate::postgres::connection::Session;
 use crate::postgres::ddl::{self, NewColumn};
 use crate::postgres::debezium;
@@ -23,7 +23,11 @@ pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
         None if config.dialect == Dialect::Debezium => {
             config.table_format.replace("${topic}", &topic.replace('.', "_"))
         }
-        None => config.table_format.replace("${topic}", topic),
+        None => {
+            let name = config.table_format.replace("${topic}", topic);
+            let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+            if config.normalize { name.chars().map(legal).collect() } else { name }
+        }
     };
     sql_name(config, &name).ok_or_else(|| {
         Error::fatal(format!(
@@ -44,13 +48,8 @@ pub(super) fn sql_name(config: &SinkConfig, name: &str) -> Option<String> {
         parts.drain(..parts.len() - 2);
     }
     let spelled = parts.iter().map(|part| {
-        let part = if config.normalize {
-            part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
-        } else {
-            part.clone()
-        };
         identifier(truncated(&match config.quoting {
-            Quoting::Always => part,
+            Quoting::Always => part.clone(),
             Quoting::Never => part.to_lowercase(),
         }))
     });
@@ -66,12 +65,21 @@ fn truncated(name: &str) -> &str {
     &name[..end]
 }
 
-/// The column for a field: exact, else the only one that matches in any case.
-pub(super) fn column_for<'a>(table: &'a Table, name: &str) -> Option<&'a Column> {
-    table.column(name).or_else(|| {
-        let mut close = table.columns.iter().filter(|column| column.name.to_lowercase() == name.to_lowercase());
-        close.next().filter(|_| close.next().is_none())
-    })
+/// For each field its column: the one of its name, else the only one that is left and differs by case alone.
+pub(super) fn columns_for<'a>(table: &'a Table, fields: &[PlannedField]) -> Vec<Option<&'a Column>> {
+    let exact: Vec<Option<&Column>> = fields.iter().map(|field| table.column(truncated(&field.name))).collect();
+    let taken = |column: &Column| exact.iter().flatten().any(|other| other.name == column.name);
+    let close = |name: &str| {
+        let name = truncated(name).to_lowercase();
+        let mut close = table.columns.iter().filter(|column| !taken(column) && column.name.to_lowercase() == name);
+        let alike = |(field, exact): &(&PlannedField, &Option<&Column>)| {
+            exact.is_none() && truncated(&field.name).to_lowercase() == name
+        };
+        // Two fields can't share a column.
+        let alone = fields.iter().zip(&exact).filter(alike).count() == 1;
+        close.next().filter(|_| alone && close.next().is_none())
+    };
+    fields.iter().zip(&exact).map(|(field, exact)| exact.or_else(|| close(&field.name))).collect()
 }
 
 /// The table, created or evolved so that it has a column for every field.
@@ -90,7 +98,7 @@ pub(super) async fn fitting_table(
         None if config.auto_create => {
             let sql = creation_order(config, fields)
                 .map(|columns| ddl::create_table(config.quoting, sql_name, &columns, &config.render))
-                .map_err(|reason| Error::fatal(format!("could not create table {sql_name}: {reason}")))?;
+                .map_err(|reason| Error::data(format!("could not create table {sql_name}: {reason}")))?;
             tracing::info!(table = sql_name, "table is created");
             session.run(sql).await.map_err(broken)?;
             catalog::find_table(session, sql_name)
@@ -99,35 +107,61 @@ pub(super) async fn fitting_table(
                 .ok_or_else(|| Error::fatal(format!("table {sql_name} was created but can't be found")))?
         }
         None => {
-            return Err(Error::retriable(format!(
-                "Table {sql_name} is missing and auto-creation is disabled: create it, or set auto.create=true"
-            ))
-            .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+            let close = catalog::tables_named_alike(session, sql_name).await.map_err(broken)?;
+            let hint = if close.is_empty() {
+                format!("create it, or set {}", config.dialect.creation_key())
+            } else {
+                let names: Vec<String> = close.iter().map(TableName::quoted).collect();
+                format!("there is {}: name it so, as names differ by case", names.join(", "))
+            };
+            return Err(unfit(format!("Table {sql_name} is missing and auto-creation is disabled: {hint}")));
         }
     };
-    let missing: Vec<&PlannedField> = fields.iter().filter(|field| column_for(&found, &field.name).is_none()).collect();
+    let columns = columns_for(&found, fields);
+    let missing = fields.iter().zip(columns).filter(|(_, column)| column.is_none()).map(|(field, _)| field);
+    let missing: Vec<&PlannedField> = missing.collect();
     if missing.is_empty() {
         return Ok(found);
     }
     let names = missing.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ");
     if !config.auto_evolve {
         let columns = found.columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(", ");
-        return Err(Error::retriable(format!(
-            "Table {sql_name} is missing fields ({names}) and auto-evolution is disabled: add the columns, set \
-             auto.evolve=true, or choose fields with fields.whitelist; its columns are {columns}"
-        ))
-        .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+        return Err(unfit(format!(
+            "Table {sql_name} is missing fields ({names}) and auto-evolution is disabled: add the columns, set {}, or \
+             choose fields with {}; its columns are {columns}",
+            config.dialect.evolution_key(),
+            config.dialect.fields_key()
+        )));
+    }
+    if matches!(found.kind, 'v' | 'm' | 'f') {
+        return Err(unfit(format!(
+            "Table {sql_name} is missing fields ({names}) and is no plain table, which alone can be altered: add the \
+             columns by hand, or choose fields with {}",
+            config.dialect.fields_key()
+        )));
     }
     let columns = missing.iter().map(|field| new_column(config, field)).collect::<std::result::Result<Vec<_>, _>>();
     let sql = columns
         .and_then(|columns| ddl::add_columns(config.quoting, sql_name, &columns, &config.render))
-        .map_err(|reason| Error::fatal(format!("could not add columns to table {sql_name}: {reason}")))?;
+        .map_err(|reason| Error::data(format!("could not add columns to table {sql_name}: {reason}")))?;
     tracing::info!(table = sql_name, columns = %names, "columns are added");
     session.run(sql).await.map_err(broken)?;
     catalog::find_table(session, sql_name)
         .await
         .map_err(broken)?
         .ok_or_else(|| Error::retriable(format!("table {sql_name} disappeared while columns were added")))
+}
+
+const UNFIT: &str = "io.confluent.connect.jdbc.sink.TableAlterOrCreateException";
+
+/// The table does not fit the record; someone may change it meanwhile.
+fn unfit(message: String) -> Error {
+    Error::retriable(message).with_class(UNFIT)
+}
+
+/// Whether an error says that the table does not fit the record.
+pub(super) fn is_unfit(error: &Error) -> bool {
+    error.class() == UNFIT
 }
 
 /// An error of a statement about a table, never about a record: its transaction is broken. The source tells races.
@@ -192,7 +226,7 @@ mod tests {
         assert_eq!(name(&[("table.name.format", "s.${topic}_x")], "t"), "\"s\".\"t_x\"");
         assert_eq!(name(&[("table.name.format", "db.s.t")], "t"), "\"s\".\"t\"");
         assert_eq!(name(&[("quote.sql.identifiers", "NEVER")], "Orders"), "\"orders\"");
-        assert_eq!(name(&[("table.name.normalize", "true")], "a-b"), "\"a_b\"");
+        assert_eq!(name(&[("table.name.normalize", "true")], "s.a-b"), "\"s_a_b\"");
         assert_eq!(name(&[("topics.to.tables.mapping", "x:y")], "x"), "\"y\"");
         assert!(name(&[("topics.to.tables.mapping", "x:y")], "z").contains("no entry"));
         assert_eq!(name(&[], &"x".repeat(70)).len(), 65);

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::config::{InsertMode, SinkConfig};
-use super::destination::column_for;
+use super::destination::columns_for;
 use super::fields::{PlannedField, Take};
 use crate::api::{Error, Result, SinkRecord};
 use crate::postgres::catalog::{Column, Table, UniqueKey};
@@ -25,6 +25,8 @@ struct PlannedColumn {
     take: Take,
     encoder: FieldEncoder,
     key: bool,
+    /// Whether UPDATE may set it: identities that are always generated refuse that.
+    settable: bool,
 }
 
 /// How records go into a table.
@@ -47,8 +49,8 @@ impl WritePlan {
     pub(super) fn new(config: &SinkConfig, table: &Table, fields: &[PlannedField]) -> Self {
         let mut columns = Vec::with_capacity(fields.len());
         let mut overriding = "";
-        for field in fields {
-            let Some(column) = column_for(table, &field.name) else { continue };
+        for (field, column) in fields.iter().zip(columns_for(table, fields)) {
+            let Some(column) = column else { continue };
             if column.generated {
                 tracing::warn!(table = %table.name.dotted(), column = %column.name, "generated column is not written");
                 continue;
@@ -102,7 +104,7 @@ impl WritePlan {
     ///
     /// # Errors
     /// With the statement that makes one.
-    pub(super) fn check_conflict_target(&self, table: &Table) -> Result<()> {
+    pub(super) fn check_conflict_target(&self, config: &SinkConfig, table: &Table) -> Result<()> {
         let mut keys: Vec<&str> = self.columns.iter().filter(|column| column.key).map(|column| &*column.name).collect();
         keys.sort_unstable();
         let fits = |unique: &UniqueKey| {
@@ -116,8 +118,9 @@ impl WritePlan {
         let list = join(keys.iter().map(|name| identifier(name)), ", ");
         Err(Error::fatal(format!(
             "insert.mode=upsert needs a unique key of exactly ({list}) on table {0}: CREATE UNIQUE INDEX ON {0} ({list}); \
-             or choose the columns with pk.fields",
-            self.table
+             or choose the columns with {1}",
+            self.table,
+            config.dialect.key_fields()
         )))
     }
 
@@ -177,7 +180,7 @@ impl WritePlan {
 
     fn on_conflict(&self) -> String {
         let keys = join(self.columns.iter().filter(|column| column.key).map(|column| column.sql.as_str()), ",");
-        let sets = self.columns.iter().filter(|column| !column.key);
+        let sets = self.columns.iter().filter(|column| column.settable);
         let sets = join(sets.map(|column| format!("{0}=EXCLUDED.{0}", column.sql)), ",");
         if sets.is_empty() {
             format!(" ON CONFLICT ({keys}) DO NOTHING")
@@ -187,8 +190,8 @@ impl WritePlan {
     }
 
     fn update(&self) -> String {
-        let places = |key: bool| (0..self.columns.len()).filter(move |at| self.columns[*at].key == key);
-        let sets = join(places(false).map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
+        let places = (0..self.columns.len()).filter(|at| self.columns[*at].settable);
+        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
         if sets.is_empty() {
             return "SELECT 1".to_owned();
         }
@@ -272,6 +275,7 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         take: field.take,
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
+        settable: !field.key && !column.identity_always,
     }
 }
 

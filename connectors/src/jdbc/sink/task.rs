@@ -252,7 +252,7 @@ impl JdbcSinkTask {
         let mut rejected = Vec::new();
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
         let mut skipped = 0_u64;
-        let mut last: Option<(usize, Action, Arc<WritePlan>)> = None;
+        let mut last: Option<(usize, Action, std::result::Result<Arc<WritePlan>, String>)> = None;
         let mut below: Option<(&SinkRecord, i64)> = None;
         for (index, record) in records.iter().enumerate() {
             let start = match below {
@@ -280,24 +280,23 @@ impl JdbcSinkTask {
             if action == Action::Truncate && !self.finds_table(&record.record.topic, table).await? {
                 continue;
             }
-            let plan = match &last {
-                Some((before, same, plan))
-                    if *same == action
-                        && rows.table(*before) == table
-                        && batch::same_schemas(&records[*before], record) =>
-                {
-                    Arc::clone(plan)
-                }
+            let alike = |before: usize| rows.table(before) == table && batch::same_schemas(&records[before], record);
+            let planned = match last.take() {
+                Some((before, same, planned)) if same == action && alike(before) => planned,
                 _ => match self.plan_of(record, action, table).await {
-                    Ok(plan) => plan,
-                    Err(error) if error.kind() == ErrorKind::Data => {
-                        rejected.push(Rejected { index, error: error_of(record, "", &error.to_string()) });
-                        continue;
-                    }
+                    Ok(plan) => Ok(plan),
+                    Err(error) if error.kind() == ErrorKind::Data || self.gives_up_on(&error) => Err(error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
             };
-            last = Some((index, action, Arc::clone(&plan)));
+            let (_, _, planned) = last.insert((index, action, planned));
+            let plan = match planned {
+                Ok(plan) => Arc::clone(plan),
+                Err(why) => {
+                    rejected.push(Rejected { index, error: error_of(record, "", why) });
+                    continue;
+                }
+            };
             items.push(Item { index, plan, action });
         }
         self.tell_skipped(skipped);
@@ -345,9 +344,14 @@ impl JdbcSinkTask {
         let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
         let plan = WritePlan::new(&self.config, &table, &fields);
         if self.config.insert_mode == InsertMode::Upsert && value.is_some() {
-            plan.check_conflict_target(&table)?;
+            plan.check_conflict_target(&self.config, &table)?;
         }
         Ok(Arc::new(plan))
+    }
+
+    /// A table that does not fit was waited for long enough: the records that need it are refused.
+    fn gives_up_on(&self, error: &Error) -> bool {
+        destination::is_unfit(error) && self.statement_failures >= self.config.max_retries
     }
 
     fn table_name(&self, topic: &str, table: Option<&Arc<str>>) -> Result<String> {
@@ -395,7 +399,7 @@ impl JdbcSinkTask {
                     failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
                 if outage { error } else { self.count(error) }
             }
-            PutError::Own(error) if race || error.class().ends_with("TableAlterOrCreateException") => self.count(error),
+            PutError::Own(error) if race || destination::is_unfit(&error) => self.count(error),
             PutError::Own(error) => error,
         };
         let pause = self.backoff.next_pause();

@@ -162,8 +162,9 @@ impl Writer<'_> {
 /// An error that says which record did not go into which table, and why; never what it holds.
 pub(super) fn error_of(record: &SinkRecord, table: &str, why: &str) -> Error {
     let origin = &record.origin;
+    let target = if table.is_empty() { String::new() } else { format!(" to table {table}") };
     Error::data(format!(
-        "could not write record {}-{}@{} ({} value) to table {table}: {why}",
+        "could not write record {}-{}@{} ({} value){target}: {why}",
         origin.topic,
         origin.partition,
         origin.offset,
