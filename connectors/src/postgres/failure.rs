@@ -91,6 +91,26 @@ pub fn text(error: &sqlx::Error) -> String {
     }
 }
 
+/// Whether a value itself was refused, not how it stands to other rows.
+pub fn is_of_value(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state.starts_with("22") || state.starts_with("428"))
+}
+
+/// The line of a COPY that the server was reading, from 1.
+pub fn copied_line(error: &sqlx::Error) -> Option<usize> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    let (_, line) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", line ")?;
+    line.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The column of a COPY that the server was reading.
+pub fn copied_column(error: &sqlx::Error) -> Option<&str> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    // The text of a value may follow: nothing behind the name is taken.
+    let (_, column) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", column ")?;
+    column.split([':', ',', '\n']).next()
+}
+
 /// The name of the violated constraint.
 pub fn constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error()?.constraint()

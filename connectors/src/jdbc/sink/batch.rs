@@ -8,7 +8,7 @@ use super::offsets::NextOffsets;
 use super::unwrap::Action;
 use crate::api::{SinkRecord, TopicPartition};
 use crate::data::{Schema, Type};
-use crate::postgres::{failure, schemaless};
+use crate::postgres::schemaless;
 
 /// Whether a record has what the config needs for what is to be done with it.
 pub(super) fn admit(config: &SinkConfig, record: &SinkRecord, action: Action) -> Result<(), String> {
@@ -36,12 +36,6 @@ pub(super) fn admit(config: &SinkConfig, record: &SinkRecord, action: Action) ->
         Some(kind) => Err(format!("a value of type STRUCT is needed, found {}", kind.java_name())),
         None => Err("the value has no schema and is no JSON object: it has no fields to write into columns".to_owned()),
     }
-}
-
-/// Two tasks created the same table or column at once.
-pub(super) fn is_schema_race(error: &sqlx::Error) -> bool {
-    ["42P07", "42701", "42710"].iter().any(|state| failure::is(error, state))
-        || (failure::is(error, "23505") && failure::constraint(error).is_some_and(|name| name.starts_with("pg_")))
 }
 
 /// The partition that a record was consumed from.

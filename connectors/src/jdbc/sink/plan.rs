@@ -8,6 +8,7 @@ use super::config::{InsertMode, SinkConfig};
 use super::destination::columns_for;
 use super::fields::{PlannedField, Take};
 use crate::api::{Error, Result, SinkRecord};
+use crate::data::Type;
 use crate::postgres::catalog::{Column, Table, UniqueKey};
 use crate::postgres::copy_encode::put_count;
 use crate::postgres::field_encoder::{EncodeError, FieldEncoder};
@@ -23,10 +24,30 @@ struct PlannedColumn {
     /// Whether `=` is defined for the type.
     comparable: bool,
     take: Take,
+    /// The kind of value that comes.
+    kind: Type,
     encoder: FieldEncoder,
     key: bool,
     /// Whether UPDATE may set it: identities that are always generated refuse that.
     settable: bool,
+}
+
+/// Which staged rows a statement is about, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within(Option<(usize, usize)>);
+
+impl Within {
+    /// All.
+    pub(super) const ALL: Self = Self(None);
+
+    /// These, which are in ascending order and without others between them.
+    pub(super) fn rows(rows: &[usize]) -> Self {
+        Self(rows.first().copied().zip(rows.last().copied()))
+    }
+
+    fn condition(self, before: &str) -> String {
+        self.0.map_or_else(String::new, |(first, last)| format!("{before}s.n BETWEEN {first} AND {last}"))
+    }
 }
 
 /// How records go into a table.
@@ -100,6 +121,30 @@ impl WritePlan {
         Ok(())
     }
 
+    /// A column for messages: its name, the kind of value that comes, and its type.
+    pub(super) fn describe(&self, column: &str) -> String {
+        match self.columns.iter().find(|planned| *planned.name == *column) {
+            Some(planned) => format!("column \"{column}\" ({} into {})", planned.kind.java_name(), planned.declared),
+            None => format!("column \"{column}\""),
+        }
+    }
+
+    /// The name of a column of the staging table.
+    pub(super) fn name_of_staged(&self, column: &str) -> Option<&str> {
+        let at: usize = column.strip_prefix('c')?.parse().ok()?;
+        self.columns.get(at).map(|planned| &*planned.name)
+    }
+
+    /// For each column that is staged as text, its name and the statement that casts what is staged.
+    pub(super) fn casts(&self, within: Within) -> impl Iterator<Item = (&str, String)> {
+        let staged = self.columns.iter().enumerate().filter(|(_, column)| column.encoder.is_staged());
+        staged.map(move |(at, column)| {
+            let sql =
+                format!("SELECT count({}) FROM {} s{}", self.staged(at, "s"), self.stage, within.condition(" WHERE "));
+            (&*column.name, sql)
+        })
+    }
+
     /// Whether ON CONFLICT finds a unique key of exactly the key columns.
     ///
     /// # Errors
@@ -159,22 +204,23 @@ impl WritePlan {
     }
 
     /// Writes what is staged.
-    pub(super) fn apply(&self, mode: InsertMode) -> String {
+    pub(super) fn apply(&self, mode: InsertMode, within: Within) -> String {
         match mode {
-            InsertMode::Update => self.update(),
-            InsertMode::Insert => self.insert(),
-            InsertMode::Upsert => format!("{}{}", self.insert(), self.on_conflict()),
+            InsertMode::Update => self.update(within),
+            InsertMode::Insert => self.insert(within),
+            InsertMode::Upsert => format!("{}{}", self.insert(within), self.on_conflict()),
         }
     }
 
-    fn insert(&self) -> String {
+    fn insert(&self, within: Within) -> String {
         let values = join((0..self.columns.len()).map(|at| self.staged(at, "s")), ",");
         format!(
-            "INSERT INTO {} ({}){} SELECT {values} FROM {} s ORDER BY s.n",
+            "INSERT INTO {} ({}){} SELECT {values} FROM {} s{} ORDER BY s.n",
             self.table,
             self.names(),
             self.overriding,
-            self.stage
+            self.stage,
+            within.condition(" WHERE ")
         )
     }
 
@@ -189,13 +235,14 @@ impl WritePlan {
         }
     }
 
-    fn update(&self) -> String {
+    fn update(&self, within: Within) -> String {
         let places = (0..self.columns.len()).filter(|at| self.columns[*at].settable);
         let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
         if sets.is_empty() {
             return "SELECT 1".to_owned();
         }
-        format!("UPDATE {} t SET {sets} FROM {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+        let keys = self.keys_equal("t");
+        format!("UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
     }
 
     /// Empties the table.
@@ -204,8 +251,19 @@ impl WritePlan {
     }
 
     /// Deletes the rows whose keys are staged.
-    pub(super) fn delete(&self) -> String {
-        format!("DELETE FROM {} t USING {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+    pub(super) fn delete(&self, within: Within) -> String {
+        let keys = self.keys_equal("t");
+        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+    }
+
+    /// Takes rows off the stage.
+    pub(super) fn unstage(&self, within: Within) -> String {
+        format!("DELETE FROM {} s{}", self.stage, within.condition(" WHERE "))
+    }
+
+    /// Makes parts of many staged rows cheap to find.
+    pub(super) fn index_stage(&self) -> String {
+        format!("CREATE INDEX IF NOT EXISTS {0}_n ON {0} (n)", self.stage)
     }
 
     fn keys_equal(&self, alias: &str) -> String {
@@ -217,21 +275,23 @@ impl WritePlan {
 
     /// Takes staged rows off whose key is in the table already; answers their numbers and whether the stored row is the
     /// same in all that would be written. `None` without a unique key: there an equal row is no redelivery.
-    pub(super) fn take_stored(&self) -> Option<String> {
+    pub(super) fn take_stored(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
         let found =
             join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
-        Some(format!("DELETE FROM {} s USING {} t WHERE {found} RETURNING s.n, ({same})", self.stage, self.table))
+        let part = within.condition(" AND ");
+        Some(format!("DELETE FROM {} s USING {} t WHERE {found}{part} RETURNING s.n, ({same})", self.stage, self.table))
     }
 
     /// Takes staged rows off that repeat an earlier staged row.
-    pub(super) fn take_repeated(&self) -> Option<String> {
+    pub(super) fn take_repeated(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("e", |at| self.staged(at, "e"));
         let equal =
             join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
-        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}", self.stage))
+        let part = within.condition(" AND ");
+        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}", self.stage))
     }
 
     fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {
@@ -273,6 +333,7 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         declared: column.declared.clone(),
         comparable,
         take: field.take,
+        kind: field.schema.kind,
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
         settable: !field.key && !column.identity_always,
@@ -294,7 +355,7 @@ fn join<T: AsRef<str>>(parts: impl Iterator<Item = T>, separator: &str) -> Strin
 mod tests {
     use super::*;
     use crate::api::Props;
-    use crate::data::{Field, Schema, Type};
+    use crate::data::{Field, Schema};
     use crate::postgres::catalog::TableName;
 
     fn plan() -> WritePlan {
@@ -343,16 +404,17 @@ mod tests {
             "CREATE TEMPORARY TABLE IF NOT EXISTS towline_stage_3 (n int4, c0 integer, c1 text) ON COMMIT DELETE ROWS"
         );
         assert_eq!(
-            plan.apply(InsertMode::Upsert),
+            plan.apply(InsertMode::Upsert, Within::ALL),
             "INSERT INTO \"s\".\"t\" (\"id\",\"ip\") SELECT s.c0,s.c1::inet FROM towline_stage_3 s ORDER BY s.n \
              ON CONFLICT (\"id\") DO UPDATE SET \"ip\"=EXCLUDED.\"ip\""
         );
         assert_eq!(
-            plan.apply(InsertMode::Update),
-            "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0"
+            plan.apply(InsertMode::Update, Within::rows(&[2, 5])),
+            "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0 \
+             AND s.n BETWEEN 2 AND 5"
         );
         assert_eq!(
-            plan.take_stored().unwrap(),
+            plan.take_stored(Within::ALL).unwrap(),
             "DELETE FROM towline_stage_3 s USING \"s\".\"t\" t WHERE t.\"id\" = s.c0 RETURNING s.n, \
              ((t.\"id\") IS NOT DISTINCT FROM (s.c0) AND (t.\"ip\")::text IS NOT DISTINCT FROM (s.c1::inet)::text)"
         );

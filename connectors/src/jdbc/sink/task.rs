@@ -12,6 +12,7 @@ use super::fields;
 use super::known_plans::{KnownPlans, Wanted};
 use super::offsets::{NextOffsets, OffsetStore};
 use super::plan::WritePlan;
+use super::put_error::PutError;
 use super::unwrap::{Action, Unwrapped, Unwrapper};
 use super::work::{self, Item, Run};
 use super::write::{Writer, error_of};
@@ -23,34 +24,15 @@ use crate::postgres::catalog;
 use crate::postgres::connection::Session;
 use crate::postgres::failure::{self, Cause};
 
-/// Why a put failed.
-enum PutError {
-    Sql(sqlx::Error),
-    Own(Error),
-}
-
-impl From<sqlx::Error> for PutError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<Error> for PutError {
-    fn from(error: Error) -> Self {
-        Self::Own(error)
-    }
-}
-
-impl PutError {
-    /// Whether another task made the same table or column at once: then it is there at the next attempt.
-    fn is_schema_race(&self) -> bool {
-        match self {
-            Self::Sql(error) => batch::is_schema_race(error),
-            Self::Own(error) => std::error::Error::source(error)
-                .and_then(|source| source.downcast_ref::<sqlx::Error>())
-                .is_some_and(batch::is_schema_race),
-        }
-    }
+/// How a batch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Care {
+    /// All at once.
+    Fast,
+    /// So that a bad row fails alone.
+    Isolate,
+    /// So, with constraints checked at once that the table defers to the commit.
+    Immediate,
 }
 
 /// A running sink task.
@@ -147,21 +129,21 @@ impl JdbcSinkTask {
     }
 
     async fn put_all(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>, PutError> {
-        let mut careful = self.careful;
+        let mut care = if self.careful { Care::Isolate } else { Care::Fast };
         let mut races = 0;
         let rows = self.unwrapper.unwrap(&self.config, records);
         loop {
             self.session().await?;
-            let error = match self.transaction(&rows, careful).await {
+            let error = match self.transaction(&rows, care).await {
                 Ok(rejected) => return Ok(rejected),
                 Err(error) => error,
             };
             self.roll_back(&error).await;
             match error {
                 error if error.is_schema_race() && races < 3 => races += 1,
-                PutError::Sql(error) if failure::cause(&error) == Cause::Data && !careful => {
+                PutError::Sql(error) if failure::cause(&error) == Cause::Data && care < Care::Immediate => {
                     tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
-                    careful = true;
+                    care = if care == Care::Fast { Care::Isolate } else { Care::Immediate };
                 }
                 error => return Err(error),
             }
@@ -188,7 +170,7 @@ impl JdbcSinkTask {
         }
     }
 
-    async fn transaction(&mut self, rows: &Unwrapped<'_>, careful: bool) -> Result<Vec<Rejected>, PutError> {
+    async fn transaction(&mut self, rows: &Unwrapped<'_>, care: Care) -> Result<Vec<Rejected>, PutError> {
         let records = &*rows.records;
         let mut next = batch::next_offsets(records);
         let stored = self.begin(&next).await?;
@@ -196,21 +178,29 @@ impl JdbcSinkTask {
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
         let (runs, rejected) = self.plan_runs(rows, &stored).await?;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
+        if care == Care::Immediate {
+            session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        }
         let mut writer = Writer {
             session,
             config: &self.config,
             records,
             used: Vec::new(),
             rejected,
+            explained: 0,
             redelivered: 0,
             buffer: std::mem::take(&mut self.buffer),
         };
         for run in &runs {
-            if careful {
+            if care > Care::Fast {
                 writer.write_carefully(run).await?;
             } else {
                 writer.write(run).await?;
             }
+        }
+        if care == Care::Isolate {
+            // Now, not at the commit, which may come when rejected records were dealt with already.
+            writer.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
         let Writer { mut rejected, redelivered, buffer, .. } = writer;
         self.buffer = buffer;
