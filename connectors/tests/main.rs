@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod jdbc_connection;
 mod jdbc_debezium_sink;
 mod jdbc_harness;
 mod jdbc_poison;

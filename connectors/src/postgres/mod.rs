@@ -2,6 +2,7 @@
 //! codec, SQL text and DDL. The only folder that names a SQL driver; it knows nothing of connectors, tasks or modes.
 
 pub mod catalog;
+mod client_files;
 pub mod connection;
 pub mod copy_decode;
 pub mod copy_encode;
@@ -15,6 +16,7 @@ pub mod quote;
 pub mod render;
 pub mod schemaless;
 pub mod temporal;
+mod tls;
 pub mod type_map;
 pub mod url;
 mod uuid;
