@@ -381,3 +381,17 @@ async fn a_standby_waits_for_what_the_primary_has_in_flight() {
         assert_eq!(ids(&source.take(2).await), [2, 3]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_task_leaves_no_query_running() {
+    let db = shared().database().await;
+    let config = props(&db, &[("mode", "bulk"), ("query", "SELECT 1 AS id, pg_sleep(600)::text AS v")]);
+    let source = Source::open(&config, Vec::new()).await.unwrap();
+    let sleeping = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND query LIKE 'COPY%pg_sleep%'",
+        db.name
+    );
+    until("the query runs", async || db.text(&sleeping).await == "1").await;
+    source.task.close().await;
+    until("the query ends", async || db.text(&sleeping).await == "0").await;
+}

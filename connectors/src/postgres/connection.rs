@@ -40,6 +40,8 @@ pub struct Session {
     pub connection: PgConnection,
     /// The server's version as `server_version_num`.
     pub version: u32,
+    /// The server's process for this session, by which another session can end it.
+    pub process: i32,
 }
 
 impl ConnectionSettings {
@@ -169,7 +171,11 @@ impl ConnectionSettings {
         };
         let connection = connected.map_err(|error| self.explain(error, &at))?;
         let version = connection.server_version_num().unwrap_or(0);
-        let mut session = Session { connection, version };
+        let mut session = Session { connection, version, process: 0 };
+        session.process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()")
+            .fetch_one(&mut session.connection)
+            .await
+            .map_err(|error| failure::to_error(error, &format!("could not use the connection to {at}")))?;
         for (name, value) in self.settings(version) {
             let set = sqlx::query("SELECT set_config($1, $2, false)").bind(&name).bind(&value);
             match set.execute(&mut session.connection).await {
@@ -268,6 +274,21 @@ impl Session {
     pub async fn run(&mut self, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
         let done = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into()))).await?;
         Ok(done.rows_affected())
+    }
+
+    /// Ends another session of ours on the server, whatever it does. Whoever has its number by now is left alone.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn end_other(&mut self, process: i32) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = $1 \
+             AND usename = current_user AND application_name = pg_catalog.current_setting('application_name')",
+        )
+        .bind(process)
+        .execute(&mut self.connection)
+        .await
+        .map(|_| ())
     }
 
     /// Says goodbye to the server; errors don't matter any more.

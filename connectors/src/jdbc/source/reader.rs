@@ -2,6 +2,7 @@
 //! through a bounded queue, so that reading goes on while the worker encodes. Outages are waited out here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -54,6 +55,8 @@ pub(super) struct Reader {
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
     pub(super) session: Option<Session>,
+    /// Where the session's process on the server is told.
+    pub(super) process: Arc<AtomicI32>,
     pub(super) targets: Vec<Target>,
     pub(super) batches: Batches,
 }
@@ -123,7 +126,11 @@ impl Reader {
     async fn round(&mut self, at: usize) -> Result<Option<Duration>, PageError> {
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert(self.connector.connect().await.map_err(PageError::from)?),
+            none => {
+                let session = self.connector.connect().await.map_err(PageError::from)?;
+                self.process.store(session.process, Ordering::Relaxed);
+                none.insert(session)
+            }
         };
         let config = &*self.config;
         let target = &mut self.targets[at];
