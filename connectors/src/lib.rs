@@ -23,7 +23,8 @@ pub static CONNECTORS: &[Connector] = &[
     Connector::Source(&file::SOURCE),
     Connector::Sink(&file::SINK),
     Connector::Source(&jdbc::JdbcSourceConnector),
-    Connector::Sink(&jdbc::JdbcSinkConnector),
+    Connector::Sink(&jdbc::JdbcSinkConnector::CONFLUENT),
+    Connector::Sink(&jdbc::JdbcSinkConnector::DEBEZIUM),
 ];
 
 /// Every transform that a connector config can name.

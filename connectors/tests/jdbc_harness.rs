@@ -10,6 +10,7 @@ use towline_connectors::api::{
     ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Record, Rejected, Result, SinkConnector, SinkContext,
     SinkRecord, SinkTask, SourceBatch, SourceConnector, SourceContext, SourceTask,
 };
+use towline_connectors::data::{Datum, Field, Schema, Value};
 use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
 
 use crate::postgres_server::Database;
@@ -131,6 +132,10 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) async fn open(props: &Props) -> Result<Self> {
+        Self::of(&JdbcSinkConnector::CONFLUENT, props).await
+    }
+
+    pub(crate) async fn of(connector: &JdbcSinkConnector, props: &Props) -> Result<Self> {
         let health = Health::default();
         let context = SinkContext {
             connector: "sink".into(),
@@ -143,7 +148,7 @@ impl Sink {
             stop: CancellationToken::new(),
             health: health.clone(),
         };
-        Ok(Self { task: JdbcSinkConnector.open(props, context).await?, health, next: 0 })
+        Ok(Self { task: connector.open(props, context).await?, health, next: 0 })
     }
 
     /// Writes records at the next offsets of partition 0.
@@ -174,4 +179,28 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         assert!(Instant::now() < deadline, "{what} did not happen in time");
         tokio::task::yield_now().await;
     }
+}
+
+/// A record of topic `t` at an offset of partition 0.
+pub(crate) fn at(offset: i64, key: Datum, value: Datum) -> SinkRecord {
+    let mut record = Record::of_value("t".into(), value);
+    record.key = key;
+    SinkRecord { record, origin: Origin { topic: "t".into(), partition: 0, offset } }
+}
+
+/// A struct of fields, each with its schema and value.
+pub(crate) fn structure(fields: Vec<(&str, Schema, Value)>) -> Datum {
+    let schema = fields.iter().map(|(name, schema, _)| Field::new(*name, Arc::new(schema.clone()))).collect();
+    let values = fields.into_iter().map(|(_, _, value)| value).collect();
+    Datum::new(Arc::new(Schema::structure(schema)), Value::Struct(values))
+}
+
+/// An object of JSON without schemas.
+pub(crate) fn object(entries: Vec<(&str, Value)>) -> Datum {
+    Datum::schemaless(map(entries))
+}
+
+/// A map with text keys.
+pub(crate) fn map(entries: Vec<(&str, Value)>) -> Value {
+    Value::Map(entries.into_iter().map(|(name, value)| (Value::from(name), value)).collect())
 }

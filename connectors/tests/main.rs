@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod jdbc_connection;
+mod jdbc_debezium_sink;
 mod jdbc_harness;
+mod jdbc_poison;
 mod jdbc_round_trip;
 mod jdbc_sink;
+mod jdbc_sink_types;
 mod jdbc_source;
 mod postgres_server;

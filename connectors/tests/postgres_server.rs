@@ -50,6 +50,11 @@ fn free_port() -> u16 {
 impl PostgresServer {
     /// Makes and starts a server.
     pub(crate) fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// Makes and starts a server with settings of its own, which may name files that are put into its data folder.
+    pub(crate) fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
         let binaries = find_binaries();
         let folder = tempfile::Builder::new().prefix("towline-pg-").tempdir().unwrap().keep();
         let port = free_port();
@@ -67,9 +72,13 @@ impl PostgresServer {
             .arg(&data));
         let settings = format!(
             "port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories='{}'\nfsync=off\n\
-             full_page_writes=off\nmax_connections=200\nmax_prepared_transactions=5\n",
-            folder.display()
+             full_page_writes=off\nmax_connections=200\nmax_prepared_transactions=5\n{}\n",
+            folder.display(),
+            more(&data)
         );
+        if is_root() {
+            run(Command::new("chown").args(["-R", "postgres"]).arg(&data));
+        }
         let file = data.join("postgresql.conf");
         let old = fs::read_to_string(&file).unwrap();
         fs::write(&file, old + &settings).unwrap();
@@ -199,7 +208,8 @@ fn as_text(program: &Path) -> String {
     format!("{runuser}{}", program.display())
 }
 
-fn run(command: &mut Command) {
+/// Runs a program that has to work.
+pub(crate) fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -14,72 +14,74 @@ pub(super) const DATABASE: &str = "Database";
 /// The connection's keys in front of a connector's own.
 pub(super) fn with_connection_keys(def: ConfigDef) -> ConfigDef {
     use ConfigType::{Int, List, Long, Password, String};
-    def.with(
-        ConfigKey::required("connection.url", String)
-            .doc("JDBC URL of the database: jdbc:postgresql://host:5432/database. Parameters after ? win over connection.* keys.")
-            .group(DATABASE)
-            .display("JDBC URL")
-            .width(Width::Long)
-            .dependents(&["table.whitelist", "table.blacklist"])
-            .check(Validator::Check(check_url)),
-    )
-    .with(
-        ConfigKey::optional("connection.user", String)
-            .doc("The user to connect as.")
-            .importance(Importance::High)
-            .group(DATABASE)
-            .display("JDBC User"),
-    )
-    .with(
-        ConfigKey::optional("connection.password", Password)
-            .doc("The user's password.")
-            .importance(Importance::High)
-            .group(DATABASE)
-            .display("JDBC Password"),
-    )
-    .with(
-        ConfigKey::with_default("connection.attempts", Int, "3")
-            .doc("How often to try to connect at start before the worker is told; it then retries by itself.")
-            .importance(Importance::Low)
-            .group(DATABASE)
-            .display("JDBC connection attempts")
-            .check(Validator::AtLeast(1)),
-    )
-    .with(
-        ConfigKey::with_default("connection.backoff.ms", Long, "10000")
-            .doc("The pause between attempts to connect.")
-            .importance(Importance::Low)
-            .group(DATABASE)
-            .display("JDBC connection backoff in milliseconds"),
-    )
-    .with(
-        ConfigKey::with_default("dialect.name", String, "")
-            .doc("The SQL dialect; only PostgreSqlDatabaseDialect is built in, and chosen by the URL.")
-            .importance(Importance::Low)
-            .group(DATABASE)
-            .display("Database Dialect")
-            .check(Validator::Check(check_dialect)),
-    )
-    .with(
-        ConfigKey::optional("catalog.pattern", String)
-            .doc("Accepted for compatibility; a PostgreSQL connection sees one catalog.")
-            .group(DATABASE)
-            .display("Catalog pattern"),
-    )
-    .with(
-        ConfigKey::optional("jdbc.credentials.provider.class", ConfigType::Class)
-            .doc("Accepted for compatibility; user and password come from connection.user and connection.password.")
-            .importance(Importance::Low)
-            .group(DATABASE)
-            .display("Credentials provider"),
-    )
-    .with(
-        ConfigKey::with_default("table.types", List, "TABLE")
-            .doc("Kinds of tables to see: TABLE, PARTITIONED TABLE, VIEW, MATERIALIZED VIEW, FOREIGN TABLE.")
-            .importance(Importance::Low)
-            .group(DATABASE)
-            .display("Table Types"),
-    )
+    def.with(url_key().dependents(&["table.whitelist", "table.blacklist"]))
+        .with(
+            ConfigKey::optional("connection.user", String)
+                .doc("The user to connect as.")
+                .importance(Importance::High)
+                .group(DATABASE)
+                .display("JDBC User"),
+        )
+        .with(
+            ConfigKey::optional("connection.password", Password)
+                .doc("The user's password.")
+                .importance(Importance::High)
+                .group(DATABASE)
+                .display("JDBC Password"),
+        )
+        .with(
+            ConfigKey::with_default("connection.attempts", Int, "3")
+                .doc("How often to try to connect at start before the worker is told; it then retries by itself.")
+                .importance(Importance::Low)
+                .group(DATABASE)
+                .display("JDBC connection attempts")
+                .check(Validator::AtLeast(1)),
+        )
+        .with(
+            ConfigKey::with_default("connection.backoff.ms", Long, "10000")
+                .doc("The pause between attempts to connect.")
+                .importance(Importance::Low)
+                .group(DATABASE)
+                .display("JDBC connection backoff in milliseconds"),
+        )
+        .with(
+            ConfigKey::with_default("dialect.name", String, "")
+                .doc("The SQL dialect; only PostgreSqlDatabaseDialect is built in, and chosen by the URL.")
+                .importance(Importance::Low)
+                .group(DATABASE)
+                .display("Database Dialect")
+                .check(Validator::Check(check_dialect)),
+        )
+        .with(
+            ConfigKey::optional("catalog.pattern", String)
+                .doc("Accepted for compatibility; a PostgreSQL connection sees one catalog.")
+                .group(DATABASE)
+                .display("Catalog pattern"),
+        )
+        .with(
+            ConfigKey::optional("jdbc.credentials.provider.class", ConfigType::Class)
+                .doc("Accepted for compatibility; user and password come from connection.user and connection.password.")
+                .importance(Importance::Low)
+                .group(DATABASE)
+                .display("Credentials provider"),
+        )
+        .with(
+            ConfigKey::with_default("table.types", List, "TABLE")
+                .doc("Kinds of tables to see: TABLE, PARTITIONED TABLE, VIEW, MATERIALIZED VIEW, FOREIGN TABLE.")
+                .importance(Importance::Low)
+                .group(DATABASE)
+                .display("Table Types"),
+        )
+}
+
+/// `connection.url`
+pub(super) fn url_key() -> ConfigKey {
+    ConfigKey::required("connection.url", ConfigType::String)
+        .doc("JDBC URL of the database: jdbc:postgresql://host:5432/database. Parameters after ? win over connection.* keys.")
+        .group(DATABASE)
+        .display("JDBC URL")
+        .width(Width::Long)
+        .check(Validator::Check(check_url))
 }
 
 /// `db.timezone` under a heading.
@@ -121,7 +123,7 @@ fn check_dialect(text: &str) -> std::result::Result<(), String> {
     }
 }
 
-fn check_zone(text: &str) -> std::result::Result<(), String> {
+pub(super) fn check_zone(text: &str) -> std::result::Result<(), String> {
     Zone::from_text(text).map(|_| ())
 }
 

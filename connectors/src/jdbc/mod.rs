@@ -8,3 +8,8 @@ mod source;
 
 pub use sink::JdbcSinkConnector;
 pub use source::JdbcSourceConnector;
+
+/// A pattern that has to match the whole text.
+fn whole_match(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&format!("^(?:{pattern})$"))
+}

@@ -225,6 +225,27 @@ pub async fn find_table(session: &mut Session, quoted: &str) -> Result<Option<Ta
     Ok(Some(Table { oid, name, kind, copies, columns, keys }))
 }
 
+/// Tables whose names differ from a quoted, possibly qualified one by case alone.
+///
+/// # Errors
+/// The driver's.
+pub async fn tables_named_alike(session: &mut Session, quoted: &str) -> Result<Vec<TableName>, sqlx::Error> {
+    let mut parts = quote::split_name(quoted);
+    let name = parts.pop().unwrap_or_default();
+    let rows = sqlx::query(
+        "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE lower(c.relname) = lower($1) AND c.relkind IN ('r', 'p', 'v', 'f') \
+         AND ($2::text IS NULL AND n.nspname = ANY(pg_catalog.current_schemas(false)) OR lower(n.nspname) = lower($2)) \
+         ORDER BY 1, 2 LIMIT 5",
+    )
+    .bind(name)
+    .bind(parts.pop())
+    .fetch_all(&mut session.connection)
+    .await?;
+    rows.iter().map(|row| Ok(TableName { schema: row.try_get(0)?, name: row.try_get(1)? })).collect()
+}
+
 async fn unique_keys(session: &mut Session, table: u32) -> Result<Vec<UniqueKey>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT c.relname::text, i.indisprimary, array_agg(a.attname::text ORDER BY k.place) \

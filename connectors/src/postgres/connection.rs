@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _};
 
 use super::failure::{self, Cause};
-use super::url::JdbcUrl;
+use super::url::{JdbcUrl, parse_host};
+use super::{client_files, tls};
 use crate::api::{Error, Result};
 
 /// Keys under `connection.` that are ours, not the driver's.
 const OWN_KEYS: &[&str] = &["url", "user", "password", "attempts", "backoff.ms"];
+
+/// The server's setting that ends statements of clients that are gone.
+const CHECK_INTERVAL: &str = "client_connection_check_interval";
 
 /// What a connection is made from.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct Session {
     pub connection: PgConnection,
     /// The server's version as `server_version_num`.
     pub version: u32,
+    /// The server's process for this session, by which another session can end it.
+    pub process: i32,
 }
 
 impl ConnectionSettings {
@@ -58,14 +64,27 @@ impl ConnectionSettings {
         }
         let url = url.ok_or("connection.url is missing")?;
         properties.extend(url.parameters);
+        let service = properties.iter().rev().find(|(key, _)| key == "service").map(|(_, name)| name.clone());
+        let service = service.map_or_else(|| Ok(Vec::new()), |name| client_files::service(&name))?;
+        let of_service = |name: &str| service.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let hosts = match of_service("host").filter(|_| !url.names_host) {
+            Some(host) => vec![parse_host(&match of_service("port") {
+                Some(port) => format!("{host}:{port}"),
+                None => host,
+            })?],
+            None => url.hosts,
+        };
+        let database = url.database.or_else(|| of_service("dbname"));
+        // What is said nearer to the connector wins.
+        properties.splice(0..0, service);
         let find = |name: &str| properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let user = find("user").filter(|user| !user.is_empty()).unwrap_or_else(operating_system_user);
         if find("user").is_none() && find("username").is_some() {
             tracing::warn!("connection.username is not a key of this connector: the user is given in connection.user");
         }
         Ok(Self {
-            hosts: url.hosts,
-            database: url.database.unwrap_or_else(|| user.clone()),
+            hosts,
+            database: database.unwrap_or_else(|| user.clone()),
             user,
             password: find("password"),
             properties,
@@ -91,8 +110,8 @@ impl ConnectionSettings {
         let wanted = self.property("targetServerType").unwrap_or("any").to_ascii_lowercase();
         let mut last = None;
         let mut second_choice = None;
-        for (host, port) in &self.hosts {
-            match self.connect_to(host, *port).await {
+        for (host, port) in self.hosts_in_turn() {
+            match self.connect_to(host, port).await {
                 Ok(mut session) => match role_fits(&mut session, &wanted).await {
                     Ok(Fit::Yes) => return Ok(session),
                     Ok(Fit::IfNoOther) => second_choice = Some(session),
@@ -125,10 +144,20 @@ impl ConnectionSettings {
         }
     }
 
+    /// The hosts as they are written, or from a place that changes with `loadBalanceHosts`.
+    fn hosts_in_turn(&self) -> impl Iterator<Item = (&str, u16)> {
+        let balanced = matches!(self.property("loadBalanceHosts"), Some("" | "true"));
+        let clock =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |at| at.subsec_nanos());
+        let first = if balanced { clock as usize / 1000 % self.hosts.len().max(1) } else { 0 };
+        let (before, from) = self.hosts.split_at(first);
+        from.iter().chain(before).map(|(host, port)| (host.as_str(), *port))
+    }
+
     async fn connect_to(&self, host: &str, port: u16) -> Result<Session> {
         let options = self.options(host, port)?;
-        let seconds = self.property("connectTimeout").and_then(|text| text.parse().ok()).filter(|s| *s > 0);
-        let limit = Duration::from_secs(seconds.unwrap_or(10));
+        let seconds = |name| self.property(name).and_then(|text| text.parse::<u64>().ok()).filter(|s| *s > 0);
+        let limit = Duration::from_secs(seconds("loginTimeout").or(seconds("connectTimeout")).unwrap_or(10));
         let at = format!("{host}:{port}/{}", self.database);
         let connected = match tokio::time::timeout(limit, options.connect()).await {
             Ok(connected) => connected,
@@ -142,72 +171,52 @@ impl ConnectionSettings {
         };
         let connection = connected.map_err(|error| self.explain(error, &at))?;
         let version = connection.server_version_num().unwrap_or(0);
-        let mut session = Session { connection, version };
-        for (name, value) in self.settings() {
-            sqlx::query("SELECT set_config($1, $2, false)")
-                .bind(&name)
-                .bind(&value)
-                .execute(&mut session.connection)
-                .await
-                .map_err(|error| failure::to_error(error, &format!("could not set {name} on {at}")))?;
+        let mut session = Session { connection, version, process: 0 };
+        session.process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()")
+            .fetch_one(&mut session.connection)
+            .await
+            .map_err(|error| failure::to_error(error, &format!("could not use the connection to {at}")))?;
+        for (name, value) in self.settings(version) {
+            let set = sqlx::query("SELECT set_config($1, $2, false)").bind(&name).bind(&value);
+            match set.execute(&mut session.connection).await {
+                // Not every system can tell that a client is gone.
+                Err(_) if name == CHECK_INTERVAL => {}
+                set => {
+                    set.map_err(|error| failure::to_error(error, &format!("could not set {name} on {at}")))?;
+                }
+            }
         }
         Ok(session)
     }
 
     fn options(&self, host: &str, port: u16) -> Result<PgConnectOptions> {
-        let mut options = PgConnectOptions::new()
+        let mut options = PgConnectOptions::new_without_pgpass()
             .host(host)
             .port(port)
             .username(&self.user)
             .database(&self.database)
             .application_name(self.property("ApplicationName").unwrap_or("Towline"))
-            .ssl_mode(self.ssl_mode()?)
             .disable_statement_logging();
-        if let Some(password) = &self.password {
-            options = options.password(password);
+        let filed = || client_files::password(self.property("passfile"), host, port, &self.database, &self.user);
+        if let Some(password) = self.password.clone().or_else(filed) {
+            options = options.password(&password);
         }
-        if let Some(path) = self.property("sslrootcert") {
-            options = options.ssl_root_cert(path);
-        }
-        if let Some(path) = self.property("sslcert") {
-            options = options.ssl_client_cert(path);
-        }
-        if let Some(path) = self.property("sslkey") {
-            options = options.ssl_client_key(path);
-        }
-        Ok(options)
+        tls::apply(options, |name| self.property(name))
     }
 
-    fn ssl_mode(&self) -> Result<PgSslMode> {
-        Ok(match self.property("sslmode").map(str::to_ascii_lowercase).as_deref() {
-            Some("disable") => PgSslMode::Disable,
-            // The driver has no "plain first"; encrypting where the server can is never weaker.
-            Some("allow" | "prefer") => PgSslMode::Prefer,
-            Some("require") => PgSslMode::Require,
-            Some("verify-ca") => PgSslMode::VerifyCa,
-            Some("verify-full") => PgSslMode::VerifyFull,
-            Some(other) => {
-                return Err(Error::config(format!(
-                    "sslmode \"{other}\" is unknown: use disable, allow, prefer, require, verify-ca or verify-full"
-                )));
-            }
-            None if self.property("sslfactory").is_some_and(|name| name.ends_with("NonValidatingFactory")) => {
-                PgSslMode::Require
-            }
-            None => match self.property("ssl") {
-                Some("" | "true") => PgSslMode::VerifyFull,
-                Some(other) if other != "false" => {
-                    tracing::warn!(ssl = other, "ssl takes true or false; set sslmode=require to enforce encryption");
-                    PgSslMode::Prefer
-                }
-                _ => PgSslMode::Prefer,
-            },
-        })
-    }
-
-    /// Server settings from `currentSchema` and `options` (`-c name=value`, `--name=value`).
-    fn settings(&self) -> Vec<(String, String)> {
+    /// Server settings from `currentSchema`, `queryTimeout`, `readOnly` and `options` (`-c name=value`, `--name=value`).
+    fn settings(&self, version: u32) -> Vec<(String, String)> {
         let mut settings = Vec::new();
+        if version >= 140_000 {
+            // A statement of a process that was killed must not run on for hours.
+            settings.push((CHECK_INTERVAL.to_owned(), "5s".to_owned()));
+        }
+        if let Some(seconds) = self.property("queryTimeout").and_then(|text| text.parse::<u32>().ok()) {
+            settings.push(("statement_timeout".to_owned(), format!("{seconds}s")));
+        }
+        if self.property("readOnly") == Some("true") {
+            settings.push(("default_transaction_read_only".to_owned(), "on".to_owned()));
+        }
         if let Some(path) = self.property("currentSchema") {
             settings.push(("search_path".to_owned(), path.to_owned()));
         }
@@ -245,6 +254,9 @@ impl ConnectionSettings {
                 "could not connect to database {at}: user \"{}\" may not (CONNECT privilege): {said}",
                 self.user
             ),
+            _ if matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Io(_)) && tls::explain(&said).is_some() => {
+                format!("could not connect to database {at}: {}: {said}", tls::explain(&said).unwrap_or_default())
+            }
             _ if failure::cause(&error) == Cause::Outage => {
                 return Error::retriable(format!("could not connect to database {at}: {said}")).caused_by(error);
             }
@@ -262,6 +274,21 @@ impl Session {
     pub async fn run(&mut self, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
         let done = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into()))).await?;
         Ok(done.rows_affected())
+    }
+
+    /// Ends another session of ours on the server, whatever it does. Whoever has its number by now is left alone.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub async fn end_other(&mut self, process: i32) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = $1 \
+             AND usename = current_user AND application_name = pg_catalog.current_setting('application_name')",
+        )
+        .bind(process)
+        .execute(&mut self.connection)
+        .await
+        .map(|_| ())
     }
 
     /// Says goodbye to the server; errors don't matter any more.
@@ -311,13 +338,9 @@ mod tests {
         ]);
         assert_eq!((made.user.as_str(), made.database.as_str()), ("bob", "bob"));
         assert_eq!(made.place(), "h:1/bob");
-        assert!(matches!(made.ssl_mode().unwrap(), PgSslMode::Require));
+        assert_eq!(made.property("sslmode"), Some("require"));
         assert!(!format!("{made:?}").contains("sesame"));
-        let names: Vec<_> = made.settings().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let names: Vec<_> = made.settings(0).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(names, ["search_path=s1,s2", "a.b=c", "d=e"]);
-        let ssl = settings(&[("connection.url", "jdbc:postgresql://h/d?ssl")]);
-        assert!(matches!(ssl.ssl_mode().unwrap(), PgSslMode::VerifyFull));
-        let odd = settings(&[("connection.url", "jdbc:postgresql://h/d?ssl=require")]);
-        assert!(matches!(odd.ssl_mode().unwrap(), PgSslMode::Prefer));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::quote::{Quoting, literal};
 use super::render::{self, RenderOptions};
+use super::{debezium, schemaless};
 use crate::data::{Logical, Schema, Type, Value};
 
 /// A column to create.
@@ -13,8 +14,10 @@ pub struct NewColumn<'a> {
     pub schema: &'a Schema,
     /// Whether it belongs to the primary key.
     pub key: bool,
-    /// Whether the field is listed in `timestamp.fields.list`.
-    pub stamp: bool,
+    /// The column's type.
+    pub kind: String,
+    /// Whether Debezium's schema names say what a default means.
+    pub named: bool,
 }
 
 /// The PostgreSQL type of a schema.
@@ -22,6 +25,11 @@ pub struct NewColumn<'a> {
 /// # Errors
 /// If it has none; the text names the schema.
 pub fn column_type(schema: &Schema) -> Result<String, String> {
+    if schemaless::is_schemaless(schema) {
+        return Err("a value without a schema does not say of which type a column should be: create the table or the \
+                    column by hand, or send values with schemas (value.converter.schemas.enable=true)"
+            .to_owned());
+    }
     let name = match (schema.logical(), schema.kind) {
         (Some(Logical::Decimal { .. }), _) => "DECIMAL",
         (Some(Logical::Date), _) => "DATE",
@@ -51,27 +59,19 @@ pub fn column_type(schema: &Schema) -> Result<String, String> {
 }
 
 /// `CREATE TABLE`.
-///
-/// # Errors
-/// If a column has no type.
-pub fn create_table(
-    quoting: Quoting,
-    table: &str,
-    columns: &[NewColumn<'_>],
-    options: &RenderOptions,
-) -> Result<String, String> {
-    let mut parts = columns.iter().map(|column| definition(quoting, column, options)).collect::<Result<Vec<_>, _>>()?;
+pub fn create_table(quoting: Quoting, table: &str, columns: &[NewColumn<'_>], options: &RenderOptions) -> String {
+    let mut parts: Vec<String> = columns.iter().map(|column| definition(quoting, column, options)).collect();
     let keys = quoting.list(columns.iter().filter(|column| column.key).map(|column| column.name));
     if !keys.is_empty() {
         parts.push(format!("PRIMARY KEY({keys})"));
     }
-    Ok(format!("CREATE TABLE {table} (\n{})", parts.join(",\n")))
+    format!("CREATE TABLE {table} (\n{})", parts.join(",\n"))
 }
 
 /// `ALTER TABLE ... ADD`.
 ///
 /// # Errors
-/// If a column has no type, or can be added to no table that has rows.
+/// If a column can be added to no table that has rows.
 pub fn add_columns(
     quoting: Quoting,
     table: &str,
@@ -86,19 +86,25 @@ pub fn add_columns(
                 column.name
             ));
         }
-        parts.push(format!("ADD {}", definition(quoting, column, options)?));
+        parts.push(format!("ADD {}", definition(quoting, column, options)));
     }
     Ok(format!("ALTER TABLE {table} {}", parts.join(", ")))
 }
 
-fn definition(quoting: Quoting, column: &NewColumn<'_>, options: &RenderOptions) -> Result<String, String> {
-    let kind = if column.stamp { "TIMESTAMP".to_owned() } else { column_type(column.schema)? };
+fn definition(quoting: Quoting, column: &NewColumn<'_>, options: &RenderOptions) -> String {
     let suffix = match &column.schema.default {
-        Some(default) if !default.is_null() => format!(" DEFAULT {}", default_literal(default, column.schema, options)),
+        Some(default) if !default.is_null() => {
+            let meaning = debezium::meaning(column.schema).filter(|_| column.named);
+            let text = match meaning.and_then(|meaning| meaning.text(default, column.schema, options)) {
+                Some(text) => literal(&text),
+                None => default_literal(default, column.schema, options),
+            };
+            format!(" DEFAULT {text}")
+        }
         _ if column.schema.optional && !column.key => " NULL".to_owned(),
         _ => " NOT NULL".to_owned(),
     };
-    Ok(format!("{} {kind}{suffix}", quoting.identifier(column.name)))
+    format!("{} {}{suffix}", quoting.identifier(column.name), column.kind)
 }
 
 fn default_literal(value: &Value, schema: &Schema, options: &RenderOptions) -> String {
@@ -132,14 +138,12 @@ mod tests {
         let text = Schema::new(Type::String).with_default(Value::from("it's"));
         let stamp = data::timestamp().optional();
         let day = data::timestamp().with_default(Value::Int64(1_709_209_845_123));
-        let columns = [
-            NewColumn { name: "id", schema: &id, key: true, stamp: false },
-            NewColumn { name: "t", schema: &text, key: false, stamp: false },
-            NewColumn { name: "at", schema: &stamp, key: false, stamp: false },
-            NewColumn { name: "d", schema: &day, key: false, stamp: false },
-        ];
+        let column =
+            |name, schema, key| NewColumn { name, schema, key, kind: column_type(schema).unwrap(), named: true };
+        let columns =
+            [column("id", &id, true), column("t", &text, false), column("at", &stamp, false), column("d", &day, false)];
         assert_eq!(
-            create_table(Quoting::Always, "\"s\".\"t\"", &columns, &options).unwrap(),
+            create_table(Quoting::Always, "\"s\".\"t\"", &columns, &options),
             "CREATE TABLE \"s\".\"t\" (\n\"id\" INT NOT NULL,\n\"t\" TEXT DEFAULT 'it''s',\n\"at\" TIMESTAMP NULL,\n\
              \"d\" TIMESTAMP DEFAULT '2024-02-29 12:30:45.123',\nPRIMARY KEY(\"id\"))"
         );
@@ -148,8 +152,11 @@ mod tests {
             "ALTER TABLE t ADD \"at\" TIMESTAMP NULL"
         );
         let strict = Schema::new(Type::Int32);
-        let column = NewColumn { name: "n", schema: &strict, key: false, stamp: false };
-        assert!(add_columns(Quoting::Always, "t", &[column], &options).unwrap_err().contains("not optional"));
+        assert!(
+            add_columns(Quoting::Always, "t", &[column("n", &strict, false)], &options)
+                .unwrap_err()
+                .contains("not optional")
+        );
         assert!(column_type(&Schema::structure(Vec::new())).is_err());
         assert_eq!(column_type(&Schema::array(Schema::new(Type::String).into())).unwrap(), "TEXT[]");
     }

@@ -27,6 +27,13 @@ pub fn cause(error: &sqlx::Error) -> Cause {
     }
 }
 
+/// The classes of SQLSTATE that PostgreSQL itself uses for errors.
+const CLASSES: &[&str] = &[
+    "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25", "26", "27", "28", "2B",
+    "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57", "58", "F0", "HV", "P0",
+    "XX",
+];
+
 /// What an SQLSTATE means.
 pub fn cause_of_state(state: &str) -> Cause {
     match state.get(..2).unwrap_or_default() {
@@ -38,7 +45,10 @@ pub fn cause_of_state(state: &str) -> Cause {
                 Cause::Outage
             }
             // Type mismatch, two rows of one key in a statement, raised by a trigger, too large for an index.
-            "42804" | "42846" | "21000" | "P0001" | "54000" => Cause::Data,
+            "42804" | "42846" | "21000" | "54000" | "54001" => Cause::Data,
+            // What triggers raise: PL/pgSQL's own class, and codes that users make up.
+            state if state.starts_with("P0") => Cause::Data,
+            state if state.len() == 5 && !CLASSES.contains(&&state[..2]) => Cause::Data,
             _ => Cause::Statement,
         },
     }
@@ -81,6 +91,26 @@ pub fn text(error: &sqlx::Error) -> String {
     }
 }
 
+/// Whether a value itself was refused, not how it stands to other rows.
+pub fn is_of_value(error: &sqlx::Error) -> bool {
+    state(error).is_some_and(|state| state.starts_with("22") || state.starts_with("428"))
+}
+
+/// The line of a COPY that the server was reading, from 1.
+pub fn copied_line(error: &sqlx::Error) -> Option<usize> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    let (_, line) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", line ")?;
+    line.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The column of a COPY that the server was reading.
+pub fn copied_column(error: &sqlx::Error) -> Option<&str> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    // The text of a value may follow: nothing behind the name is taken.
+    let (_, column) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", column ")?;
+    column.split([':', ',', '\n']).next()
+}
+
 /// The name of the violated constraint.
 pub fn constraint(error: &sqlx::Error) -> Option<&str> {
     error.as_database_error()?.constraint()
@@ -107,7 +137,7 @@ mod tests {
         for state in ["08006", "53300", "57P01", "40001", "40P01"] {
             assert_eq!(cause_of_state(state), Cause::Outage, "{state}");
         }
-        for state in ["22003", "23505", "42804", "54000"] {
+        for state in ["22003", "23505", "42804", "54000", "P0001", "ABC01"] {
             assert_eq!(cause_of_state(state), Cause::Data, "{state}");
         }
         for state in ["42P01", "42501", ""] {

@@ -116,7 +116,7 @@ impl FieldDecoder {
             PgType::TimestampTz => Self::TimestampTz(options.granularity, options.zone.clone(), options.legacy),
             PgType::Uuid => Self::Uuid,
             PgType::Jsonb => Self::Jsonb,
-            PgType::Citext | PgType::Other => return None,
+            PgType::Citext | PgType::Hstore | PgType::Point | PgType::Array | PgType::Other => return None,
         })
     }
 

@@ -4,10 +4,13 @@
 use bytes::BufMut;
 
 use super::copy_encode::{put_field, put_null};
+use super::debezium::{self, Meaning};
 use super::numeric;
 use super::render::{self, RenderOptions};
+use super::schemaless;
 use super::temporal::{self, DAY_MICROS, PG_EPOCH_DAYS, PG_EPOCH_MICROS};
 use super::type_map::{PgType, UNCONSTRAINED_SCALE};
+use super::uuid;
 use crate::data::{Decimal, Logical, Schema, Type, Value};
 use std::sync::Arc;
 
@@ -38,6 +41,12 @@ pub enum StampUnit {
     Nanos,
 }
 
+impl StampUnit {
+    fn to_micros(self, count: i64) -> i64 {
+        if self == Self::Nanos { count.div_euclid(1000) } else { count }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Given {
     Int,
@@ -50,7 +59,10 @@ enum Given {
     Time,
     Timestamp,
     Stamp(StampUnit),
+    StampText(StampUnit),
     Structure,
+    Named(Meaning),
+    Schemaless,
 }
 
 /// How one field goes into one column.
@@ -69,7 +81,12 @@ impl FieldEncoder {
     pub fn new(schema: &Arc<Schema>, target: PgType, stamp: Option<StampUnit>, options: &Arc<RenderOptions>) -> Self {
         let given = match (stamp, schema.kind) {
             (Some(unit), Type::Int64) => Given::Stamp(unit),
-            _ => given_of(schema),
+            (Some(unit), Type::String) => Given::StampText(unit),
+            _ if schemaless::is_schemaless(schema) => Given::Schemaless,
+            _ => match debezium::meaning(schema).filter(|meaning| meaning.counts_for(target)) {
+                Some(meaning) => Given::Named(meaning),
+                None => given_of(schema),
+            },
         };
         Self {
             given,
@@ -117,7 +134,7 @@ impl FieldEncoder {
                 put_field(out, &[u8::from(*truth)]);
                 Ok(())
             }
-            (Given::Text, Value::String(text)) => self.encode_string(text, out),
+            (Given::Text | Given::StampText(_), Value::String(text)) => self.encode_string(text, out),
             (Given::Bytes, Value::Bytes(bytes)) if self.target == PgType::Bytea => {
                 put_field(out, bytes);
                 Ok(())
@@ -136,17 +153,39 @@ impl FieldEncoder {
             (Given::Stamp(unit), Value::Int64(count)) => match *count {
                 i64::MAX => self.encode_infinite(true, value, out),
                 i64::MIN => self.encode_infinite(false, value, out),
-                count if unit == StampUnit::Nanos => self.encode_instant(count.div_euclid(1000), value, out),
-                count => self.encode_instant(count, value, out),
+                count => self.encode_instant(unit.to_micros(count), value, out),
             },
             (Given::Bool | Given::Bytes | Given::Structure, value) => self.encode_text(value, out),
+            (Given::Named(meaning), value) => meaning.encode(value, &self.schema, self.target, &self.options, out),
+            (Given::Schemaless, value) => self.encode_schemaless(value, out),
             _ => Err(EncodeError::Mismatch),
+        }
+    }
+
+    fn encode_schemaless(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let structured = matches!(self.target, PgType::Text | PgType::Citext | PgType::Json | PgType::Jsonb);
+        match value {
+            Value::String(text) => self.encode_string(text, out),
+            value if structured => self.encode_text(value, out),
+            Value::Float64(number) => self.encode_float(*number, value, out),
+            value => self.encode_int(value.as_i64().ok_or(EncodeError::Invalid)?, out),
         }
     }
 
     fn encode_text(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         // The digits of bit(n) arrive as BYTES, those of bit(2..8) as a number.
         let text = match (self.target, value) {
+            (target, value) if self.given == Given::Schemaless => {
+                schemaless::text(value, target, &self.options).ok_or(EncodeError::Invalid)?
+            }
+            (_, value) if let Given::Named(meaning) = self.given => {
+                meaning.text(value, &self.schema, &self.options).ok_or(EncodeError::Mismatch)?
+            }
+            (_, Value::String(text)) if let Given::StampText(unit) = self.given => match text.trim().parse() {
+                Ok(count) => render::stamp_text(unit.to_micros(count), &self.options),
+                Err(_) => return put_text(out, text),
+            },
+            (PgType::Hstore, Value::Map(entries)) => render::hstore_text(entries, &self.options),
             (PgType::Bit(_), Value::Bytes(digits)) => String::from_utf8_lossy(digits).into_owned(),
             (PgType::Bit(_), Value::Boolean(truth)) => u8::from(*truth).to_string(),
             (PgType::Bit(size), Value::Int8(number)) => {
@@ -230,7 +269,7 @@ impl FieldEncoder {
         match self.target {
             PgType::Jsonb => put_jsonb(out, text),
             PgType::Uuid => {
-                put_field(out, &parse_uuid(text).ok_or(EncodeError::Invalid)?);
+                put_field(out, &uuid::parse(text).ok_or(EncodeError::Invalid)?);
                 Ok(())
             }
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid => {
@@ -262,7 +301,7 @@ impl FieldEncoder {
                 self.encode_float(number, value, out)
             }
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid => {
-                self.encode_int(round_half_up(bytes, scale).ok_or(EncodeError::Range)?, out)
+                self.encode_int(numeric::round_half_up(bytes, scale).ok_or(EncodeError::Range)?, out)
             }
             _ => self.encode_text(value, out),
         }
@@ -359,6 +398,9 @@ fn is_direct(given: Given, target: PgType) -> bool {
         Given::Time => matches!(target, P::Time | P::TimeTz),
         Given::Timestamp | Given::Stamp(_) => matches!(target, P::Timestamp | P::TimestampTz | P::Date | P::Time),
         Given::Structure => matches!(target, P::Json | P::Jsonb),
+        Given::Named(meaning) => meaning.is_direct(target),
+        Given::Schemaless => schemaless::is_direct(target),
+        Given::StampText(_) => false,
     }
 }
 
@@ -396,31 +438,6 @@ fn number_text(value: &Value, number: f64) -> String {
     }
 }
 
-/// Half away from zero, as PostgreSQL rounds numerics to integers.
-fn round_half_up(bytes: &[u8], scale: i32) -> Option<i64> {
-    let text = Decimal::from_bytes(bytes, scale).to_plain_text();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let number: i64 = whole.parse().ok()?;
-    if fraction.as_bytes().first().is_some_and(|digit| *digit >= b'5') {
-        return number.checked_add(if text.starts_with('-') { -1 } else { 1 });
-    }
-    Some(number)
-}
-
-/// A uuid in any of the forms that PostgreSQL reads.
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let text = text.trim();
-    let text = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
-    let mut out = [0_u8; 16];
-    let mut count = 0;
-    for digit in text.bytes().filter(|byte| *byte != b'-') {
-        let value = char::from(digit).to_digit(16)?;
-        *out.get_mut(count / 2)? |= u8::try_from(value).ok()? << (4 * (1 - count % 2));
-        count += 1;
-    }
-    (count == 32).then_some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::field_decoder::{DecodeOptions, FieldDecoder};
@@ -451,9 +468,8 @@ mod tests {
         let text = |n: &str, target| encode(Schema::new(Type::String), Value::from(n), target);
         assert_eq!(text("12x", PgType::Int4), Err(EncodeError::Invalid));
         assert_eq!(text("a\0b", PgType::Text), Err(EncodeError::Nul));
-        assert_eq!(text("{abababab-abab-ABAB-abab-abababababab}", PgType::Uuid).unwrap()[4..], [0xab; 16]);
-        assert_eq!(round_half_up(&Decimal::parse("-2.5").unwrap().to_bytes(), 1), Some(-3));
-        assert_eq!(round_half_up(&Decimal::parse("-0.5").unwrap().to_bytes(), 1), Some(-1));
+        assert_eq!(numeric::round_half_up(&Decimal::parse("-2.5").unwrap().to_bytes(), 1), Some(-3));
+        assert_eq!(numeric::round_half_up(&Decimal::parse("-0.5").unwrap().to_bytes(), 1), Some(-1));
     }
 
     proptest! {

@@ -2,16 +2,21 @@
 //! codec, SQL text and DDL. The only folder that names a SQL driver; it knows nothing of connectors, tasks or modes.
 
 pub mod catalog;
+mod client_files;
 pub mod connection;
 pub mod copy_decode;
 pub mod copy_encode;
 pub mod ddl;
+pub mod debezium;
 pub mod failure;
 pub mod field_decoder;
 pub mod field_encoder;
 pub mod numeric;
 pub mod quote;
 pub mod render;
+pub mod schemaless;
 pub mod temporal;
+mod tls;
 pub mod type_map;
 pub mod url;
+mod uuid;

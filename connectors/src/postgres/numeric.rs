@@ -131,6 +131,17 @@ fn shortest(bytes: &[u8]) -> Vec<u8> {
     bytes[from..].to_vec()
 }
 
+/// Half away from zero, as PostgreSQL rounds numerics to integers.
+pub fn round_half_up(bytes: &[u8], scale: i32) -> Option<i64> {
+    let text = Decimal::from_bytes(bytes, scale).to_plain_text();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let number: i64 = whole.parse().ok()?;
+    if fraction.as_bytes().first().is_some_and(|digit| *digit >= b'5') {
+        return number.checked_add(if text.starts_with('-') { -1 } else { 1 });
+    }
+    Some(number)
+}
+
 /// Appends a Decimal's bytes as a numeric field, its length in front.
 pub fn put_decimal(out: &mut Vec<u8>, bytes: &[u8], scale: i32) {
     if bytes.len() <= 16 && (0..=18).contains(&scale) {

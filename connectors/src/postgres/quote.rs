@@ -6,7 +6,8 @@ pub enum Quoting {
     /// In double quotes, keeping case.
     #[default]
     Always,
-    /// Bare, so that the server folds case; a name that is no plain identifier is quoted all the same.
+    /// As the server reads a bare name: in lower case, if it is a plain identifier. The quotes are written all the same,
+    /// so that a column may be called `order` or `user`.
     Never,
 }
 
@@ -26,7 +27,7 @@ impl Quoting {
     /// Appends an identifier.
     pub fn push(self, out: &mut String, name: &str) {
         if self == Self::Never && is_plain(name) {
-            out.push_str(name);
+            push_quoted(out, &name.to_ascii_lowercase());
         } else {
             push_quoted(out, name);
         }
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn quotes_what_could_end_a_quote() {
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
-        assert_eq!(Quoting::Never.identifier("Ab_1"), "Ab_1");
+        assert_eq!(Quoting::Never.identifier("Ab_1"), "\"ab_1\"");
         assert_eq!(Quoting::Never.identifier("a b"), "\"a b\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'"), "E'a\\\\'''");

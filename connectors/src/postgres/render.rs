@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
+use super::debezium;
 use super::temporal::{self, DAY_MILLIS, Zone};
 use crate::data::{Decimal, Logical, Schema, Type, Value};
 
@@ -109,8 +110,17 @@ fn timestamp_text(millis: i64, options: &RenderOptions) -> String {
         temporal::NEGATIVE_INFINITY_MILLIS => return "-infinity".to_owned(),
         _ => {}
     }
-    let micros = instant_micros(millis.saturating_mul(1000), options);
-    let mut out = temporal::datetime_text(options.zone.to_wall(micros), ' ', 3);
+    zoned_text(millis.saturating_mul(1000), 3, options)
+}
+
+/// A count of microseconds since 1970 as a timestamp with its zone.
+pub fn stamp_text(micros: i64, options: &RenderOptions) -> String {
+    zoned_text(micros, 6, options)
+}
+
+fn zoned_text(micros: i64, digits: usize, options: &RenderOptions) -> String {
+    let micros = instant_micros(micros, options);
+    let mut out = temporal::datetime_text(options.zone.to_wall(micros), ' ', digits);
     let era = out.ends_with(" BC");
     out.truncate(out.trim_end_matches(" BC").len());
     push_offset(&mut out, options.zone.offset_seconds(micros));
@@ -150,18 +160,40 @@ fn push_array(out: &mut String, items: &[Value], schema: Option<&Schema>, option
             Value::Null => out.push_str("NULL"),
             Value::Array(nested) => push_array(out, nested, inner, options),
             item => {
-                out.push('"');
-                for c in text(item, inner, options, false).chars() {
-                    if matches!(c, '"' | '\\') {
-                        out.push('\\');
-                    }
-                    out.push(c);
-                }
-                out.push('"');
+                let named = inner.and_then(|inner| debezium::meaning(inner)?.text(item, inner, options));
+                push_quoted(out, &named.unwrap_or_else(|| text(item, inner, options, false)));
             }
         }
     }
     out.push('}');
+}
+
+/// The entries of a map as `hstore` reads them.
+pub fn hstore_text(entries: &[(Value, Value)], options: &RenderOptions) -> String {
+    let mut out = String::new();
+    for (key, value) in entries {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        push_quoted(&mut out, &text(key, None, options, false));
+        out.push_str("=>");
+        match value {
+            Value::Null => out.push_str("NULL"),
+            value => push_quoted(&mut out, &text(value, None, options, false)),
+        }
+    }
+    out
+}
+
+fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
 }
 
 fn push_json(out: &mut String, value: &Value, schema: Option<&Schema>, options: &RenderOptions) {

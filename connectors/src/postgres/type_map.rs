@@ -52,6 +52,12 @@ pub enum PgType {
     Json,
     /// `jsonb`
     Jsonb,
+    /// `hstore`: as [`Self::Other`], but maps have a text of their own.
+    Hstore,
+    /// `point`: as [`Self::Other`], but Debezium's points have a text of their own.
+    Point,
+    /// An array of anything: as [`Self::Other`], but told from vectors, which are written differently.
+    Array,
     /// Any other type: skipped when read, written through its text.
     Other,
 }
@@ -69,6 +75,7 @@ impl PgType {
             23 => Self::Int4,
             26 => Self::Oid,
             114 => Self::Json,
+            600 => Self::Point,
             700 => Self::Float4,
             701 => Self::Float8,
             790 => Self::Money,
@@ -83,6 +90,9 @@ impl PgType {
             3802 => Self::Jsonb,
             _ if is_enum => Self::Text,
             _ if name == "citext" => Self::Citext,
+            _ if name == "hstore" => Self::Hstore,
+            // Every array type is named so, unless a user took the name first.
+            _ if name.starts_with('_') => Self::Array,
             _ => Self::Other,
         }
     }
@@ -247,7 +257,7 @@ pub fn connect_schema(
         PgType::Date => data::date(),
         PgType::Time | PgType::TimeTz => data::time(),
         PgType::Timestamp | PgType::TimestampTz => granularity.schema(),
-        PgType::Citext | PgType::Other => return None,
+        PgType::Citext | PgType::Hstore | PgType::Point | PgType::Array | PgType::Other => return None,
     };
     Some(Arc::new(schema.with_optional(optional)))
 }

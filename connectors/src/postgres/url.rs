@@ -9,6 +9,8 @@ pub const DEFAULT_PORT: u16 = 5432;
 /// A parsed `jdbc:postgresql:` URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JdbcUrl {
+    /// Whether the URL itself names a host.
+    pub names_host: bool,
     /// Hosts to try in order.
     pub hosts: Vec<(String, u16)>,
     /// The database; the user's name if none is written.
@@ -44,7 +46,13 @@ impl FromStr for JdbcUrl {
         if database.contains('&') && database.contains('=') {
             tracing::warn!("the database name in the JDBC URL contains '&': parameters start with '?', not with '&'");
         }
-        Ok(Self { hosts, database: Some(database).filter(|name| !name.is_empty()), parameters: parse_query(query) })
+        let names_host = address.strip_prefix("//").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        Ok(Self {
+            names_host,
+            hosts,
+            database: Some(database).filter(|name| !name.is_empty()),
+            parameters: parse_query(query),
+        })
     }
 }
 
@@ -94,7 +102,7 @@ fn parse_authority(authority: &str) -> Result<Authority<'_>, String> {
     Ok((hosts, database))
 }
 
-fn parse_host(server: &str) -> Result<(String, u16), String> {
+pub(super) fn parse_host(server: &str) -> Result<(String, u16), String> {
     let (host, port) = match server.rfind(':') {
         Some(at) if !server[at..].contains(']') => (&server[..at], Some(&server[at + 1..])),
         _ => (server, None),

@@ -5,38 +5,37 @@ use std::sync::Arc;
 
 use super::config::{PkMode, SinkConfig};
 use super::offsets::NextOffsets;
+use super::unwrap::Action;
 use crate::api::{SinkRecord, TopicPartition};
 use crate::data::{Schema, Type};
-use crate::postgres::failure;
+use crate::postgres::schemaless;
 
-/// Whether a record has what the config needs.
-pub(super) fn admit(config: &SinkConfig, record: &SinkRecord) -> Result<(), String> {
+/// Whether a record has what the config needs for what is to be done with it.
+pub(super) fn admit(config: &SinkConfig, record: &SinkRecord, action: Action) -> Result<(), String> {
     let (key, value) = (&record.record.key, &record.record.value);
-    let needs_key = config.pk_mode == PkMode::RecordKey;
-    if needs_key && (key.value.is_null() || key.schema.is_none()) {
-        return Err("pk.mode=record_key needs records with a key that is not null and has a schema".to_owned());
+    let mode = config.dialect.key_mode();
+    if action == Action::Truncate {
+        return Ok(());
     }
-    if value.value.is_null() {
-        if config.delete_enabled && needs_key {
+    if config.pk_mode.needs_key() && (key.value.is_null() || key.schema.is_none()) {
+        return Err(format!("{mode}=record_key needs records with a key that is not null"));
+    }
+    if action == Action::Delete {
+        if config.delete_enabled && !key.value.is_null() && !matches!(config.pk_mode, PkMode::None | PkMode::Kafka) {
             return Ok(());
         }
         return Err("the value is null (a tombstone), which deletes only with delete.enabled=true and \
-                    pk.mode=record_key; to drop such records use the Filter transform with RecordIsTombstone"
+                    pk.mode=record_key; tombstones=skip passes over such records"
             .to_owned());
     }
     match value.schema.as_ref().map(|schema| schema.kind) {
-        Some(Type::Struct | Type::String) => Ok(()),
+        Some(Type::Struct) if value.schema.as_ref().is_some_and(|schema| schema.fields.is_empty()) => {
+            Err("the value has no fields".to_owned())
+        }
+        Some(Type::Struct | Type::String) if !value.schema.as_deref().is_some_and(schemaless::is_schemaless) => Ok(()),
         Some(kind) => Err(format!("a value of type STRUCT is needed, found {}", kind.java_name())),
-        None => Err("the value has no schema: JSON needs value.converter.schemas.enable=true and the envelope of \
-                     schema and payload"
-            .to_owned()),
+        None => Err("the value has no schema and is no JSON object: it has no fields to write into columns".to_owned()),
     }
-}
-
-/// Two tasks created the same table or column at once.
-pub(super) fn is_schema_race(error: &sqlx::Error) -> bool {
-    ["42P07", "42701", "42710"].iter().any(|state| failure::is(error, state))
-        || (failure::is(error, "23505") && failure::constraint(error).is_some_and(|name| name.starts_with("pg_")))
 }
 
 /// The partition that a record was consumed from.

@@ -1,19 +1,23 @@
-//! The sink's keys, errors across them, and the config as the task uses it.
+//! What the sink's task needs to know, whichever keys said it: each dialect of keys has a reader of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Config, ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator};
-use crate::jdbc::connection_keys::{calendar_key, quoting_key, timezone_key, with_connection_keys};
+use regex::Regex;
+
+use crate::api::{Config, ConfigDef, ConfigKey, ConfigType, Importance, Props, Validator};
 use crate::postgres::field_encoder::StampUnit;
 use crate::postgres::quote::Quoting;
 use crate::postgres::render::RenderOptions;
-use crate::postgres::temporal::Zone;
 
-const WRITES: &str = "Writes";
-const MAPPING: &str = "Data Mapping";
-const DDL: &str = "DDL Support";
-const RETRIES: &str = "Retries";
+/// Whose sink this is: what records look like, and which column types are made for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Plain rows; what can't be written is refused.
+    Confluent,
+    /// Rows or change events; what has no meaning for the target is passed over.
+    Debezium,
+}
 
 /// How a record with a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(super) enum PkMode {
     Kafka,
     RecordKey,
     RecordValue,
+    /// From headers, which are made the record's key before it is planned.
+    RecordHeader,
 }
 
 /// Whether offsets are kept in the target.
@@ -40,19 +46,32 @@ pub(super) enum ExactlyOnce {
     Disabled,
 }
 
+/// Which fields of a value are written, beside those of the key.
+#[derive(Debug, Clone)]
+pub(super) enum FieldChoice {
+    /// These; all if the list is empty.
+    Listed(Vec<String>),
+    /// Those that one pattern matches, as `field` or `topic:field`.
+    Included(Vec<Regex>),
+    /// Those that no pattern matches.
+    Excluded(Vec<Regex>),
+}
+
 /// The config as the task uses it.
 #[derive(Debug, Clone)]
 pub(super) struct SinkConfig {
+    pub(super) dialect: Dialect,
     pub(super) insert_mode: InsertMode,
     pub(super) pk_mode: PkMode,
     pub(super) pk_fields: Vec<String>,
     pub(super) delete_enabled: bool,
+    pub(super) truncate_enabled: bool,
     pub(super) auto_create: bool,
     pub(super) auto_evolve: bool,
     pub(super) table_format: String,
     pub(super) normalize: bool,
     pub(super) topic_tables: Vec<(String, String)>,
-    pub(super) whitelist: Vec<String>,
+    pub(super) fields: FieldChoice,
     /// Rows of a statement, if the user limits them.
     pub(super) batch_rows: Option<usize>,
     pub(super) render: Arc<RenderOptions>,
@@ -60,46 +79,139 @@ pub(super) struct SinkConfig {
     pub(super) stamp_unit: StampUnit,
     pub(super) stamp_fields: Vec<String>,
     pub(super) string_column: String,
+    /// Whether null values that delete nothing are passed over instead of refused.
+    pub(super) tombstones_pass: bool,
     pub(super) quoting: Quoting,
+    /// The schema that PostGIS lives in.
+    pub(super) postgis_schema: String,
     pub(super) max_retries: u32,
     pub(super) retry_backoff: Duration,
     pub(super) exactly_once: ExactlyOnce,
     pub(super) offsets_table: String,
 }
 
-/// The table of keys.
-pub(super) fn definition() -> ConfigDef {
-    retry_keys(ddl_keys(mapping_keys(write_keys(with_connection_keys(ConfigDef::new())))))
+impl Dialect {
+    /// The key that says where key columns come from.
+    pub(super) fn key_mode(self) -> &'static str {
+        match self {
+            Self::Confluent => "pk.mode",
+            Self::Debezium => "primary.key.mode",
+        }
+    }
+
+    /// The key that names the fields of the key.
+    pub(super) fn key_fields(self) -> &'static str {
+        match self {
+            Self::Confluent => "pk.fields",
+            Self::Debezium => "primary.key.fields",
+        }
+    }
+
+    /// The setting under which tables are created.
+    pub(super) fn creation_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "auto.create=true",
+            Self::Debezium => "schema.evolution=basic",
+        }
+    }
+
+    /// The setting under which columns are added.
+    pub(super) fn evolution_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "auto.evolve=true",
+            Self::Debezium => "schema.evolution=basic",
+        }
+    }
+
+    /// The key that chooses fields.
+    pub(super) fn fields_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "fields.whitelist",
+            Self::Debezium => "field.include.list",
+        }
+    }
 }
 
-fn boolean(name: &'static str, default: &'static str, group: &'static str, doc: &'static str) -> ConfigKey {
+impl InsertMode {
+    /// From `insert.mode`; `multi` is Aiven's word for inserts of many rows, which all are here.
+    pub(super) fn from_text(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "upsert" => Self::Upsert,
+            "update" => Self::Update,
+            _ => Self::Insert,
+        }
+    }
+}
+
+impl PkMode {
+    /// From `pk.mode` or `primary.key.mode`.
+    pub(super) fn from_text(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "kafka" => Self::Kafka,
+            "record_key" => Self::RecordKey,
+            "record_value" => Self::RecordValue,
+            "record_header" => Self::RecordHeader,
+            _ => Self::None,
+        }
+    }
+
+    /// Whether key columns are taken from the key of records.
+    pub(super) fn needs_key(self) -> bool {
+        matches!(self, Self::RecordKey | Self::RecordHeader)
+    }
+}
+
+impl ExactlyOnce {
+    /// From `sink.exactly.once`.
+    pub(super) fn from_text(text: &str) -> Self {
+        match text.to_ascii_lowercase().as_str() {
+            "required" => Self::Required,
+            "disabled" => Self::Disabled,
+            _ => Self::Requested,
+        }
+    }
+}
+
+impl FieldChoice {
+    /// Whether a field is written.
+    pub(super) fn admits(&self, topic: &str, field: &str) -> bool {
+        let matches = |patterns: &[Regex]| {
+            let full = format!("{topic}:{field}");
+            patterns.iter().any(|pattern| pattern.is_match(field) || pattern.is_match(&full))
+        };
+        match self {
+            Self::Listed(names) => names.is_empty() || names.iter().any(|name| name == field),
+            Self::Included(patterns) => matches(patterns),
+            Self::Excluded(patterns) => !matches(patterns),
+        }
+    }
+
+    /// Whether it leaves something out.
+    pub(super) fn is_narrow(&self) -> bool {
+        !matches!(self, Self::Listed(names) if names.is_empty())
+    }
+}
+
+/// A BOOLEAN key.
+pub(super) fn boolean(name: &'static str, default: &'static str, group: &'static str, doc: &'static str) -> ConfigKey {
     ConfigKey::with_default(name, ConfigType::Boolean, default).doc(doc).group(group).display(name)
 }
 
-fn write_keys(def: ConfigDef) -> ConfigDef {
-    def.with(
-        ConfigKey::with_default("insert.mode", ConfigType::String, "insert")
-            .doc("How records are written: insert, upsert (INSERT ... ON CONFLICT DO UPDATE) or update.")
-            .importance(Importance::High)
-            .group(WRITES)
-            .display("Insert Mode")
-            .check(Validator::LowerOrUpper(&["insert", "upsert", "update", "multi"])),
-    )
-    .with(
-        ConfigKey::with_default("batch.size", ConfigType::Int, "3000")
-            .doc("The most rows of one statement. Where it is not set, what the worker hands over is one statement.")
-            .group(WRITES)
-            .display("Batch Size")
-            .check(Validator::AtLeast(0)),
-    )
-    .with(boolean("delete.enabled", "false", WRITES, "Whether a null value deletes the row of the key; needs pk.mode=record_key."))
+/// `batch.size`, if it is given: a default would only cut what the worker hands over.
+pub(super) fn rows_of_batch(config: &Config, props: &Props) -> Option<usize> {
+    props.contains_key("batch.size").then(|| usize::try_from(config.integer("batch.size")).unwrap_or(1).max(1))
+}
+
+/// The keys of exactly-once, which are ours and the same in every dialect.
+pub(super) fn with_exactly_once_keys(def: ConfigDef, group: &'static str) -> ConfigDef {
+    def
     .with(
         ConfigKey::with_default("sink.exactly.once", ConfigType::String, "requested")
             .doc("Whether consumed offsets are kept in a table of the target, in the transaction of the rows, so that \
                   each record is written once: required, requested (where the user may create the table) or disabled \
                   (at least once).")
             .importance(Importance::Low)
-            .group(WRITES)
+            .group(group)
             .display("Exactly once")
             .check(Validator::OneOfAnyCase(&["required", "requested", "disabled"])),
     )
@@ -107,230 +219,8 @@ fn write_keys(def: ConfigDef) -> ConfigDef {
         ConfigKey::with_default("sink.exactly.once.table", ConfigType::String, "towline_offsets")
             .doc("The table that holds the offsets. Delete a topic's rows to read it again, or after creating the topic anew.")
             .importance(Importance::Low)
-            .group(WRITES)
+            .group(group)
             .display("Offsets table")
             .check(Validator::NonEmpty),
     )
-}
-
-fn mapping_keys(def: ConfigDef) -> ConfigDef {
-    use ConfigType::{List, String};
-    def.with(
-        ConfigKey::with_default("table.name.format", String, "${topic}")
-            .doc("The table's name, ${topic} standing for the topic: table, schema.table, parts in double quotes.")
-            .group(MAPPING)
-            .display("Table Name Format")
-            .check(Validator::NonEmpty),
-    )
-    .with(boolean(
-        "table.name.normalize",
-        "false",
-        MAPPING,
-        "Whether characters other than letters, digits and _ become _ (Aiven's key).",
-    ))
-    .with(
-        ConfigKey::with_default("topics.to.tables.mapping", List, "")
-            .doc("Entries topic:table, which go before table.name.format (Aiven's key).")
-            .importance(Importance::Low)
-            .group(MAPPING)
-            .display("Topics to tables"),
-    )
-    .with(
-        ConfigKey::with_default("pk.mode", String, "none")
-            .doc("Where key columns come from: none, kafka (topic, partition, offset), record_key or record_value.")
-            .importance(Importance::High)
-            .group(MAPPING)
-            .display("Primary Key Mode")
-            .check(Validator::LowerOrUpper(&["none", "kafka", "record_key", "record_value"])),
-    )
-    .with(
-        ConfigKey::with_default("pk.fields", List, "")
-            .doc("The key's fields; what an empty list means depends on pk.mode.")
-            .group(MAPPING)
-            .display("Primary Key Fields"),
-    )
-    .with(
-        ConfigKey::with_default("fields.whitelist", List, "")
-            .doc("The value's fields to write; all if empty.")
-            .group(MAPPING)
-            .display("Fields Whitelist"),
-    )
-    .with(boolean("replace.null.with.default", "true", MAPPING, "Whether a field's default is written for null."))
-    .with(timezone_key(MAPPING))
-    .with(
-        ConfigKey::with_default("date.timezone", String, "DB_TIMEZONE")
-            .doc("The zone of dates: DB_TIMEZONE (that of db.timezone) or UTC.")
-            .group(MAPPING)
-            .display("Date time zone")
-            .check(Validator::OneOfAnyCase(&["DB_TIMEZONE", "UTC"])),
-    )
-    .with(calendar_key(MAPPING))
-    .with(
-        ConfigKey::with_default("timestamp.precision.mode", String, "microseconds")
-            .doc("What INT64 fields of timestamp.fields.list count: microseconds or nanoseconds.")
-            .importance(Importance::Low)
-            .group(MAPPING)
-            .display("Timestamp precision")
-            .check(Validator::OneOfAnyCase(&["microseconds", "nanoseconds"])),
-    )
-    .with(
-        ConfigKey::with_default("timestamp.fields.list", List, "")
-            .doc("INT64 and STRING fields that hold timestamps.")
-            .importance(Importance::Low)
-            .group(MAPPING)
-            .display("Timestamp fields"),
-    )
-    .with(
-        ConfigKey::with_default("string.output.value.column.name", String, "record_value")
-            .doc("The column that takes a value which is plain text.")
-            .importance(Importance::Low)
-            .group(MAPPING)
-            .display("Column of text values"),
-    )
-}
-
-fn ddl_keys(def: ConfigDef) -> ConfigDef {
-    def.with(boolean("auto.create", "false", DDL, "Whether a missing table is created from the record's schema."))
-        .with(boolean("auto.evolve", "false", DDL, "Whether missing columns are added to the table."))
-        .with(quoting_key(DDL))
-        .with(
-            ConfigKey::optional("sql.quote.identifiers", ConfigType::Boolean)
-                .doc("Aiven's spelling of quote.sql.identifiers.")
-                .importance(Importance::Low)
-                .group(DDL),
-        )
-        .with(boolean("mssql.use.merge.holdlock", "true", DDL, "Ignored: for SQL Server.").importance(Importance::Low))
-}
-
-fn retry_keys(def: ConfigDef) -> ConfigDef {
-    def.with(
-        ConfigKey::with_default("max.retries", ConfigType::Int, "10")
-            .doc("How often in a row a failed statement is repeated. Outages of the database don't count.")
-            .group(RETRIES)
-            .display("Maximum Retries")
-            .check(Validator::AtLeast(0)),
-    )
-    .with(
-        ConfigKey::with_default("retry.backoff.ms", ConfigType::Int, "3000")
-            .doc("The longest pause before a failed statement is repeated.")
-            .group(RETRIES)
-            .display("Retry Backoff (millis)")
-            .check(Validator::AtLeast(0)),
-    )
-    .with(
-        boolean("trim.sensitive.log", "false", RETRIES, "Accepted for compatibility: logs never hold rows.")
-            .importance(Importance::Low),
-    )
-}
-
-/// Errors across keys.
-pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
-    let text = |key: &str| props.get(key).map(|value| value.trim().to_ascii_lowercase()).unwrap_or_default();
-    let mut errors = Vec::new();
-    if text("delete.enabled") == "true" && text("pk.mode") != "record_key" {
-        let message = "Primary key mode must be 'record_key' when delete support is enabled";
-        errors.push(ConfigError::on("pk.mode", message));
-        errors.push(ConfigError::on("delete.enabled", message));
-    }
-    if matches!(text("insert.mode").as_str(), "upsert") && matches!(text("pk.mode").as_str(), "" | "none") {
-        errors.push(ConfigError::on(
-            "pk.mode",
-            "insert.mode=upsert needs a key: set pk.mode to record_key, record_value or kafka",
-        ));
-    }
-    let fields = text("pk.fields").split(',').filter(|field| !field.trim().is_empty()).count();
-    if text("pk.mode") == "kafka" && fields != 0 && fields != 3 {
-        let message = "pk.mode=kafka needs no pk.fields, or three: the columns for topic, partition and offset";
-        errors.push(ConfigError::on("pk.fields", message));
-    }
-    errors
-}
-
-impl SinkConfig {
-    /// Reads a config.
-    pub(super) fn read(props: &Props) -> Result<Self> {
-        let config = definition().read(props)?;
-        let texts = |key: &str| config.list(key).into_iter().map(str::to_owned).collect::<Vec<_>>();
-        let zone = Zone::from_text(config.text("db.timezone")).map_err(Error::config)?;
-        let utc_dates = config.text("date.timezone").eq_ignore_ascii_case("UTC");
-        let bare = config.optional("sql.quote.identifiers") == Some("false");
-        Ok(Self {
-            insert_mode: match config.text("insert.mode").to_ascii_lowercase().as_str() {
-                "upsert" => InsertMode::Upsert,
-                "update" => InsertMode::Update,
-                _ => InsertMode::Insert,
-            },
-            pk_mode: match config.text("pk.mode").to_ascii_lowercase().as_str() {
-                "kafka" => PkMode::Kafka,
-                "record_key" => PkMode::RecordKey,
-                "record_value" => PkMode::RecordValue,
-                _ => PkMode::None,
-            },
-            pk_fields: texts("pk.fields"),
-            delete_enabled: config.boolean("delete.enabled"),
-            auto_create: config.boolean("auto.create"),
-            auto_evolve: config.boolean("auto.evolve"),
-            table_format: config.text("table.name.format").to_owned(),
-            normalize: config.boolean("table.name.normalize"),
-            topic_tables: topic_tables(&config)?,
-            whitelist: texts("fields.whitelist"),
-            batch_rows: props
-                .contains_key("batch.size")
-                .then(|| usize::try_from(config.integer("batch.size")).unwrap_or(1).max(1)),
-            render: Arc::new(RenderOptions {
-                date_zone: if utc_dates { Zone::Utc } else { zone.clone() },
-                zone,
-                legacy: config.text("date.calendar.system").eq_ignore_ascii_case("LEGACY"),
-            }),
-            null_to_default: config.boolean("replace.null.with.default"),
-            stamp_unit: match config.text("timestamp.precision.mode").to_ascii_lowercase().as_str() {
-                "nanoseconds" => StampUnit::Nanos,
-                _ => StampUnit::Micros,
-            },
-            stamp_fields: texts("timestamp.fields.list"),
-            string_column: config.text("string.output.value.column.name").to_owned(),
-            quoting: if bare { Quoting::Never } else { Quoting::from_text(config.text("quote.sql.identifiers")) },
-            max_retries: u32::try_from(config.integer("max.retries")).unwrap_or(0),
-            retry_backoff: config.millis("retry.backoff.ms"),
-            exactly_once: match config.text("sink.exactly.once").to_ascii_lowercase().as_str() {
-                "required" => ExactlyOnce::Required,
-                "disabled" => ExactlyOnce::Disabled,
-                _ => ExactlyOnce::Requested,
-            },
-            offsets_table: config.text("sink.exactly.once.table").to_owned(),
-        })
-    }
-}
-
-fn topic_tables(config: &Config) -> Result<Vec<(String, String)>> {
-    config
-        .list("topics.to.tables.mapping")
-        .into_iter()
-        .map(|entry| match entry.split_once(':') {
-            Some((topic, table)) => Ok((topic.trim().to_owned(), table.trim().to_owned())),
-            None => Err(Error::config(format!(
-                "invalid entry \"{entry}\" of topics.to.tables.mapping: topic:table is expected"
-            ))),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_across_keys() {
-        let keys = |entries: &[(&str, &str)]| {
-            let props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            validate(&props).into_iter().map(|error| error.key).collect::<Vec<_>>()
-        };
-        assert_eq!(keys(&[("delete.enabled", "true")]), ["pk.mode", "delete.enabled"]);
-        assert_eq!(keys(&[("insert.mode", "UPSERT")]), ["pk.mode"]);
-        assert_eq!(keys(&[("pk.mode", "kafka"), ("pk.fields", "a,b")]), ["pk.fields"]);
-        assert!(keys(&[("insert.mode", "upsert"), ("pk.mode", "record_value")]).is_empty());
-        for key in definition().keys() {
-            assert!(key.group.is_some() && !key.documentation.is_empty(), "{}", key.name);
-        }
-    }
 }

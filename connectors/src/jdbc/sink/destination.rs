@@ -1,11 +1,12 @@
 //! From a topic to a table: the name, the table as it is, and the DDL that makes it fit the record.
 
-use super::config::SinkConfig;
+use super::config::{Dialect, SinkConfig};
 use super::fields::PlannedField;
 use crate::api::{Error, Result};
-use crate::postgres::catalog::{self, Column, Table};
+use crate::postgres::catalog::{self, Column, Table, TableName};
 use crate::postgres::connection::Session;
 use crate::postgres::ddl::{self, NewColumn};
+use crate::postgres::debezium;
 use crate::postgres::failure::{self, Cause};
 use crate::postgres::quote::{Quoting, identifier, split_name};
 
@@ -19,31 +20,40 @@ pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
         None if !config.topic_tables.is_empty() => {
             return Err(Error::fatal(format!("topics.to.tables.mapping has no entry for topic {topic}")));
         }
-        None => config.table_format.replace("${topic}", topic),
+        None if config.dialect == Dialect::Debezium => {
+            config.table_format.replace("${topic}", &topic.replace('.', "_"))
+        }
+        None => {
+            let name = config.table_format.replace("${topic}", topic);
+            let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+            if config.normalize { name.chars().map(legal).collect() } else { name }
+        }
     };
+    sql_name(config, &name).ok_or_else(|| {
+        Error::fatal(format!(
+            "the table name for topic {topic} is empty: the format of names is \"{}\"",
+            config.table_format
+        ))
+    })
+}
+
+/// A table's name as SQL; `None` if a part of it is empty.
+pub(super) fn sql_name(config: &SinkConfig, name: &str) -> Option<String> {
     let mut parts: Vec<String> = split_name(name.trim()).into_iter().map(|part| part.trim().to_owned()).collect();
     if parts.iter().any(String::is_empty) {
-        return Err(Error::fatal(format!(
-            "the table name for topic {topic} is empty: table.name.format is \"{}\"",
-            config.table_format
-        )));
+        return None;
     }
     // The catalog is the database that we are connected to.
     if parts.len() > 2 {
         parts.drain(..parts.len() - 2);
     }
     let spelled = parts.iter().map(|part| {
-        let part = if config.normalize {
-            part.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
-        } else {
-            part.clone()
-        };
         identifier(truncated(&match config.quoting {
-            Quoting::Always => part,
+            Quoting::Always => part.clone(),
             Quoting::Never => part.to_lowercase(),
         }))
     });
-    Ok(spelled.collect::<Vec<_>>().join("."))
+    Some(spelled.collect::<Vec<_>>().join("."))
 }
 
 /// A name as PostgreSQL cuts it: 63 bytes, whole characters.
@@ -55,12 +65,21 @@ fn truncated(name: &str) -> &str {
     &name[..end]
 }
 
-/// The column for a field: exact, else the only one that matches in any case.
-pub(super) fn column_for<'a>(table: &'a Table, name: &str) -> Option<&'a Column> {
-    table.column(name).or_else(|| {
-        let mut close = table.columns.iter().filter(|column| column.name.to_lowercase() == name.to_lowercase());
-        close.next().filter(|_| close.next().is_none())
-    })
+/// For each field its column: the one of its name, else the only one that is left and differs by case alone.
+pub(super) fn columns_for<'a>(table: &'a Table, fields: &[PlannedField]) -> Vec<Option<&'a Column>> {
+    let exact: Vec<Option<&Column>> = fields.iter().map(|field| table.column(truncated(&field.name))).collect();
+    let taken = |column: &Column| exact.iter().flatten().any(|other| other.name == column.name);
+    let close = |name: &str| {
+        let name = truncated(name).to_lowercase();
+        let mut close = table.columns.iter().filter(|column| !taken(column) && column.name.to_lowercase() == name);
+        let alike = |(field, exact): &(&PlannedField, &Option<&Column>)| {
+            exact.is_none() && truncated(&field.name).to_lowercase() == name
+        };
+        // Two fields can't share a column.
+        let alone = fields.iter().zip(&exact).filter(alike).count() == 1;
+        close.next().filter(|_| alone && close.next().is_none())
+    };
+    fields.iter().zip(&exact).map(|(field, exact)| exact.or_else(|| close(&field.name))).collect()
 }
 
 /// The table, created or evolved so that it has a column for every field.
@@ -77,8 +96,9 @@ pub(super) async fn fitting_table(
     let found = match catalog::find_table(session, sql_name).await.map_err(broken)? {
         Some(table) => table,
         None if config.auto_create => {
-            let sql = ddl::create_table(config.quoting, sql_name, &creation_order(config, fields), &config.render)
-                .map_err(|reason| Error::fatal(format!("could not create table {sql_name}: {reason}")))?;
+            let sql = creation_order(config, fields)
+                .map(|columns| ddl::create_table(config.quoting, sql_name, &columns, &config.render))
+                .map_err(|reason| Error::data(format!("could not create table {sql_name}: {reason}")))?;
             tracing::info!(table = sql_name, "table is created");
             session.run(sql).await.map_err(broken)?;
             catalog::find_table(session, sql_name)
@@ -87,33 +107,61 @@ pub(super) async fn fitting_table(
                 .ok_or_else(|| Error::fatal(format!("table {sql_name} was created but can't be found")))?
         }
         None => {
-            return Err(Error::retriable(format!(
-                "Table {sql_name} is missing and auto-creation is disabled: create it, or set auto.create=true"
-            ))
-            .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+            let close = catalog::tables_named_alike(session, sql_name).await.map_err(broken)?;
+            let hint = if close.is_empty() {
+                format!("create it, or set {}", config.dialect.creation_key())
+            } else {
+                let names: Vec<String> = close.iter().map(TableName::quoted).collect();
+                format!("there is {}: name it so, as names differ by case", names.join(", "))
+            };
+            return Err(unfit(format!("Table {sql_name} is missing and auto-creation is disabled: {hint}")));
         }
     };
-    let missing: Vec<&PlannedField> = fields.iter().filter(|field| column_for(&found, &field.name).is_none()).collect();
+    let columns = columns_for(&found, fields);
+    let missing = fields.iter().zip(columns).filter(|(_, column)| column.is_none()).map(|(field, _)| field);
+    let missing: Vec<&PlannedField> = missing.collect();
     if missing.is_empty() {
         return Ok(found);
     }
     let names = missing.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ");
     if !config.auto_evolve {
         let columns = found.columns.iter().map(|column| &*column.name).collect::<Vec<_>>().join(", ");
-        return Err(Error::retriable(format!(
-            "Table {sql_name} is missing fields ({names}) and auto-evolution is disabled: add the columns, set \
-             auto.evolve=true, or choose fields with fields.whitelist; its columns are {columns}"
-        ))
-        .with_class("io.confluent.connect.jdbc.sink.TableAlterOrCreateException"));
+        return Err(unfit(format!(
+            "Table {sql_name} is missing fields ({names}) and auto-evolution is disabled: add the columns, set {}, or \
+             choose fields with {}; its columns are {columns}",
+            config.dialect.evolution_key(),
+            config.dialect.fields_key()
+        )));
     }
-    let columns: Vec<NewColumn<'_>> = missing.iter().map(|field| new_column(config, field)).collect();
-    let sql = ddl::add_columns(config.quoting, sql_name, &columns, &config.render).map_err(Error::fatal)?;
+    if matches!(found.kind, 'v' | 'm' | 'f') {
+        return Err(unfit(format!(
+            "Table {sql_name} is missing fields ({names}) and is no plain table, which alone can be altered: add the \
+             columns by hand, or choose fields with {}",
+            config.dialect.fields_key()
+        )));
+    }
+    let columns = missing.iter().map(|field| new_column(config, field)).collect::<std::result::Result<Vec<_>, _>>();
+    let sql = columns
+        .and_then(|columns| ddl::add_columns(config.quoting, sql_name, &columns, &config.render))
+        .map_err(|reason| Error::data(format!("could not add columns to table {sql_name}: {reason}")))?;
     tracing::info!(table = sql_name, columns = %names, "columns are added");
     session.run(sql).await.map_err(broken)?;
     catalog::find_table(session, sql_name)
         .await
         .map_err(broken)?
         .ok_or_else(|| Error::retriable(format!("table {sql_name} disappeared while columns were added")))
+}
+
+const UNFIT: &str = "io.confluent.connect.jdbc.sink.TableAlterOrCreateException";
+
+/// The table does not fit the record; someone may change it meanwhile.
+fn unfit(message: String) -> Error {
+    Error::retriable(message).with_class(UNFIT)
+}
+
+/// Whether an error says that the table does not fit the record.
+pub(super) fn is_unfit(error: &Error) -> bool {
+    error.class() == UNFIT
 }
 
 /// An error of a statement about a table, never about a record: its transaction is broken. The source tells races.
@@ -126,17 +174,25 @@ fn statement_error(error: sqlx::Error, sql_name: &str) -> Error {
     .caused_by(error)
 }
 
-fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> NewColumn<'a> {
-    NewColumn {
-        name: &field.name,
-        schema: &field.schema,
-        key: field.key,
-        stamp: config.stamp_fields.iter().any(|name| **name == *field.name),
-    }
+fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> std::result::Result<NewColumn<'a>, String> {
+    let stamp = config.stamp_fields.iter().any(|name| **name == *field.name);
+    let own = match config.dialect {
+        Dialect::Debezium => debezium::column_type(&field.schema, &config.postgis_schema)?,
+        Dialect::Confluent => stamp.then(|| "TIMESTAMP".to_owned()),
+    };
+    let kind = match own {
+        Some(kind) => kind,
+        None => ddl::column_type(&field.schema)?,
+    };
+    let named = config.dialect == Dialect::Debezium;
+    Ok(NewColumn { name: &field.name, schema: &field.schema, key: field.key, kind, named })
 }
 
 /// The columns of Kafka coordinates first, then the value's fields in their order, then what only the key has.
-fn creation_order<'a>(config: &SinkConfig, fields: &'a [PlannedField]) -> Vec<NewColumn<'a>> {
+fn creation_order<'a>(
+    config: &SinkConfig,
+    fields: &'a [PlannedField],
+) -> std::result::Result<Vec<NewColumn<'a>>, String> {
     use super::fields::Take;
     let mut ordered: Vec<&PlannedField> = fields.iter().collect();
     ordered.sort_by_key(|field| match field.take {
@@ -159,7 +215,7 @@ mod tests {
     fn name(entries: &[(&str, &str)], topic: &str) -> String {
         let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
-        table_for(&SinkConfig::read(&props).unwrap(), topic).unwrap_or_else(|error| error.to_string())
+        table_for(&super::super::confluent_keys::read(&props).unwrap(), topic).unwrap_or_else(|error| error.to_string())
     }
 
     #[test]
@@ -170,7 +226,7 @@ mod tests {
         assert_eq!(name(&[("table.name.format", "s.${topic}_x")], "t"), "\"s\".\"t_x\"");
         assert_eq!(name(&[("table.name.format", "db.s.t")], "t"), "\"s\".\"t\"");
         assert_eq!(name(&[("quote.sql.identifiers", "NEVER")], "Orders"), "\"orders\"");
-        assert_eq!(name(&[("table.name.normalize", "true")], "a-b"), "\"a_b\"");
+        assert_eq!(name(&[("table.name.normalize", "true")], "s.a-b"), "\"s_a_b\"");
         assert_eq!(name(&[("topics.to.tables.mapping", "x:y")], "x"), "\"y\"");
         assert!(name(&[("topics.to.tables.mapping", "x:y")], "z").contains("no entry"));
         assert_eq!(name(&[], &"x".repeat(70)).len(), 65);

@@ -1,4 +1,4 @@
-//! Which field of a record goes into which column: `pk.mode`, `pk.fields` and `fields.whitelist` as data. Pure.
+//! Which field of a record goes into which column: the key's mode and fields, and the choice of fields, as data. Pure.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ impl Take {
 /// What the config and the schemas contradict each other in.
 pub(super) fn plan(
     config: &SinkConfig,
+    topic: &str,
     key: Option<&Arc<Schema>>,
     value: Option<&Arc<Schema>>,
 ) -> Result<Vec<PlannedField>> {
@@ -74,22 +75,20 @@ pub(super) fn plan(
     match value {
         Some(schema) if schema.kind == Type::Struct => {
             for (at, field) in schema.fields.iter().enumerate() {
-                let wanted = config.whitelist.is_empty() || config.whitelist.iter().any(|name| **name == *field.name);
-                if wanted && !taken.contains(&field.name) {
+                if config.fields.admits(topic, &field.name) && !taken.contains(&field.name) {
                     let (name, schema) = (Arc::clone(&field.name), Arc::clone(&field.schema));
                     fields.push(PlannedField { name, take: Take::Value(at), schema, key: false });
                 }
             }
         }
         Some(schema) => {
-            if !config.whitelist.is_empty() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue
-            {
-                return Err(Error::fatal(
+            if config.fields.is_narrow() || !config.stamp_fields.is_empty() || config.pk_mode == PkMode::RecordValue {
+                return Err(Error::data(
                     "a value of type STRING has no fields: remove fields.whitelist, timestamp.fields.list and pk.mode=record_value",
                 ));
             }
             if taken.iter().any(|name| **name == *config.string_column) {
-                return Err(Error::fatal(format!(
+                return Err(Error::data(format!(
                     "string.output.value.column.name \"{}\" is a key column already",
                     config.string_column
                 )));
@@ -100,7 +99,7 @@ pub(super) fn plan(
         None => {}
     }
     if fields.is_empty() {
-        return Err(Error::fatal("no fields found: neither pk.mode nor fields.whitelist leaves a column to write"));
+        return Err(Error::data("no fields found: neither pk.mode nor fields.whitelist leaves a column to write"));
     }
     Ok(fields)
 }
@@ -117,7 +116,7 @@ fn key_columns(
             let columns: Vec<&str> = match names.len() {
                 0 => KAFKA_COLUMNS.to_vec(),
                 3 => names.iter().map(String::as_str).collect(),
-                _ => return Err(Error::fatal("pk.mode=kafka needs no pk.fields, or three")),
+                _ => return Err(Error::data("pk.mode=kafka needs no pk.fields, or three")),
             };
             let kinds = [(Take::Topic, Type::String), (Take::Partition, Type::Int32), (Take::Offset, Type::Int64)];
             Ok(columns
@@ -131,34 +130,44 @@ fn key_columns(
                 })
                 .collect())
         }
-        PkMode::RecordKey => {
+        PkMode::RecordKey | PkMode::RecordHeader => {
             let schema = key.ok_or_else(|| Error::data("pk.mode=record_key needs a key with a schema"))?;
             match schema.kind {
-                Type::Struct => struct_fields(schema, names, Take::Key, "key"),
+                Type::Struct => struct_fields(config, schema, Take::Key, "key"),
                 kind if kind.is_primitive() => match names.as_slice() {
                     [name] => {
                         let (name, schema) = (Arc::from(name.as_str()), Arc::clone(schema));
                         Ok(vec![PlannedField { name, take: Take::WholeKey, schema, key: true }])
                     }
-                    _ => Err(Error::fatal(format!(
+                    _ => Err(Error::data(format!(
                         "the key is of type {}: pk.fields must name exactly one column for it",
                         kind.java_name()
                     ))),
                 },
-                kind => Err(Error::fatal(format!(
+                kind => Err(Error::data(format!(
                     "pk.mode=record_key needs a key of type STRUCT or a primitive type, not {}",
                     kind.java_name()
                 ))),
             }
         }
         PkMode::RecordValue => match value {
-            Some(schema) if schema.kind == Type::Struct => struct_fields(schema, names, Take::Value, "value"),
+            Some(schema) if schema.kind == Type::Struct => struct_fields(config, schema, Take::Value, "value"),
+            // The row as it was before its deletion was made the key.
+            None if let Some(before) = key.filter(|key| key.kind == Type::Struct) => {
+                struct_fields(config, before, Take::Key, "value")
+            }
             _ => Err(Error::data("pk.mode=record_value needs a value of type STRUCT")),
         },
     }
 }
 
-fn struct_fields(schema: &Schema, names: &[String], take: fn(usize) -> Take, part: &str) -> Result<Vec<PlannedField>> {
+fn struct_fields(
+    config: &SinkConfig,
+    schema: &Schema,
+    take: fn(usize) -> Take,
+    part: &str,
+) -> Result<Vec<PlannedField>> {
+    let names = &config.pk_fields;
     let planned = |at: usize| PlannedField {
         name: Arc::clone(&schema.fields[at].name),
         take: take(at),
@@ -172,8 +181,9 @@ fn struct_fields(schema: &Schema, names: &[String], take: fn(usize) -> Take, par
         .iter()
         .map(|name| match schema.field(name) {
             Some((at, _)) => Ok(planned(at)),
-            None => Err(Error::fatal(format!(
-                "pk.fields names \"{name}\", which is no field of the record's {part}; its fields are {}",
+            None => Err(Error::data(format!(
+                "{} names \"{name}\", which is no field of the record's {part}; its fields are {}",
+                config.dialect.key_fields(),
                 schema.fields.iter().map(|field| &*field.name).collect::<Vec<_>>().join(", ")
             ))),
         })
@@ -189,7 +199,7 @@ mod tests {
     fn config(entries: &[(&str, &str)]) -> SinkConfig {
         let mut props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         props.insert("connection.url".into(), "jdbc:postgresql://h/d".into());
-        SinkConfig::read(&props).unwrap()
+        super::super::confluent_keys::read(&props).unwrap()
     }
 
     fn structure(names: &[&str]) -> Arc<Schema> {
@@ -198,7 +208,7 @@ mod tests {
     }
 
     fn columns(entries: &[(&str, &str)], key: Option<Arc<Schema>>, value: &[&str]) -> String {
-        match plan(&config(entries), key.as_ref(), Some(&structure(value))) {
+        match plan(&config(entries), "t", key.as_ref(), Some(&structure(value))) {
             Ok(fields) => {
                 fields.iter().map(|f| format!("{}{} ", if f.key { "*" } else { "" }, f.name)).collect::<String>()
             }

@@ -1,51 +1,90 @@
-//! `io.confluent.connect.jdbc.JdbcSinkConnector`: records of topics become rows, by insert, upsert, update and delete.
+//! The JDBC sink: records of topics become rows, by insert, upsert, update and delete. One engine, two dialects of keys:
+//! Confluent's and Aiven's, and Debezium's.
 
 mod batch;
 mod config;
+mod confluent_keys;
+mod debezium_keys;
 mod destination;
 mod fields;
+mod isolate;
+mod known_plans;
 mod offsets;
 mod plan;
+mod put_error;
 mod task;
+mod unwrap;
 mod work;
 mod write;
 
 use async_trait::async_trait;
 
 use crate::api::{
-    ConfigError, ConsumerGroup, Props, Result, SinkConnector, SinkContext, SinkTask, Spec, TopicPartition,
+    Config, ConfigError, ConsumerGroup, Props, Result, SinkConnector, SinkContext, SinkTask, Spec, TopicPartition,
 };
 use crate::jdbc::connection_keys::{Connector, check_connection};
 use crate::postgres::failure;
+use config::SinkConfig;
 
-static SPEC: Spec = Spec {
+static CONFLUENT: Spec = Spec {
     class: "io.confluent.connect.jdbc.JdbcSinkConnector",
     aliases: &["io.aiven.connect.jdbc.JdbcSinkConnector"],
     version: env!("CARGO_PKG_VERSION"),
-    config: config::definition,
+    config: confluent_keys::definition,
 };
 
-/// The JDBC sink connector.
-#[derive(Debug, Clone, Copy)]
-pub struct JdbcSinkConnector;
+static DEBEZIUM: Spec = Spec {
+    class: "io.debezium.connector.jdbc.JdbcSinkConnector",
+    aliases: &[],
+    version: env!("CARGO_PKG_VERSION"),
+    config: debezium_keys::definition,
+};
 
-fn connector(props: &Props) -> Result<Connector> {
-    Connector::new(props, &config::definition().read(props)?, "Towline sink")
+/// The JDBC sink connector of one dialect of keys.
+#[derive(Debug, Clone, Copy)]
+pub struct JdbcSinkConnector {
+    spec: &'static Spec,
+    validate: fn(&Props) -> Vec<ConfigError>,
+    read: fn(&Props) -> Result<SinkConfig>,
+    connection: fn(&Props) -> Props,
+}
+
+impl JdbcSinkConnector {
+    /// Confluent's and Aiven's.
+    pub const CONFLUENT: Self = Self {
+        spec: &CONFLUENT,
+        validate: confluent_keys::validate,
+        read: confluent_keys::read,
+        connection: Props::clone,
+    };
+
+    /// Debezium's.
+    pub const DEBEZIUM: Self = Self {
+        spec: &DEBEZIUM,
+        validate: debezium_keys::validate,
+        read: debezium_keys::read,
+        connection: debezium_keys::connection_props,
+    };
+
+    fn connector(&self, props: &Props) -> Result<Connector> {
+        let config: Config = (self.spec.config)().read(props)?;
+        Connector::new(&(self.connection)(props), &config, "Towline sink")
+    }
 }
 
 #[async_trait]
 impl SinkConnector for JdbcSinkConnector {
     fn spec(&self) -> &'static Spec {
-        &SPEC
+        self.spec
     }
 
     fn validate(&self, props: &Props) -> Vec<ConfigError> {
-        config::validate(props)
+        (self.validate)(props)
     }
 
     async fn check(&self, props: &Props) -> Vec<ConfigError> {
         // A config that can't be read has its errors on its keys already.
-        let Ok(connector) = connector(props) else { return Vec::new() };
+        let Ok(connector) = self.connector(props) else { return Vec::new() };
         match check_connection(&connector).await {
             Ok(session) => {
                 session.close().await;
@@ -56,8 +95,11 @@ impl SinkConnector for JdbcSinkConnector {
     }
 
     async fn open(&self, props: &Props, context: SinkContext) -> Result<Box<dyn SinkTask>> {
-        let config = config::SinkConfig::read(props)?;
-        Ok(Box::new(task::JdbcSinkTask::open(config, connector(props)?, context).await?))
+        let config = (self.read)(props)?;
+        if config.dialect == config::Dialect::Debezium {
+            debezium_keys::tell_foreign_keys(props);
+        }
+        Ok(Box::new(task::JdbcSinkTask::open(config, self.connector(props)?, context).await?))
     }
 
     async fn alter_offsets(
@@ -66,11 +108,11 @@ impl SinkConnector for JdbcSinkConnector {
         group: &ConsumerGroup,
         offsets: Option<&[(TopicPartition, Option<i64>)]>,
     ) -> Result<bool> {
-        let config = config::SinkConfig::read(props)?;
+        let config = (self.read)(props)?;
         if config.exactly_once == config::ExactlyOnce::Disabled {
             return Ok(false);
         }
-        let mut session = connector(props)?.open().await?;
+        let mut session = self.connector(props)?.open().await?;
         let mut store = offsets::OffsetStore::new(&config.offsets_table, group.clone());
         let altered = store.alter(&mut session, offsets).await;
         session.close().await;

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::config::{InsertMode, SinkConfig};
-use super::destination::column_for;
+use super::destination::columns_for;
 use super::fields::{PlannedField, Take};
 use crate::api::{Error, Result, SinkRecord};
+use crate::data::Type;
 use crate::postgres::catalog::{Column, Table, UniqueKey};
 use crate::postgres::copy_encode::put_count;
 use crate::postgres::field_encoder::{EncodeError, FieldEncoder};
@@ -23,8 +24,30 @@ struct PlannedColumn {
     /// Whether `=` is defined for the type.
     comparable: bool,
     take: Take,
+    /// The kind of value that comes.
+    kind: Type,
     encoder: FieldEncoder,
     key: bool,
+    /// Whether UPDATE may set it: identities that are always generated refuse that.
+    settable: bool,
+}
+
+/// Which staged rows a statement is about, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within(Option<(usize, usize)>);
+
+impl Within {
+    /// All.
+    pub(super) const ALL: Self = Self(None);
+
+    /// These, which are in ascending order and without others between them.
+    pub(super) fn rows(rows: &[usize]) -> Self {
+        Self(rows.first().copied().zip(rows.last().copied()))
+    }
+
+    fn condition(self, before: &str) -> String {
+        self.0.map_or_else(String::new, |(first, last)| format!("{before}s.n BETWEEN {first} AND {last}"))
+    }
 }
 
 /// How records go into a table.
@@ -47,8 +70,8 @@ impl WritePlan {
     pub(super) fn new(config: &SinkConfig, table: &Table, fields: &[PlannedField]) -> Self {
         let mut columns = Vec::with_capacity(fields.len());
         let mut overriding = "";
-        for field in fields {
-            let Some(column) = column_for(table, &field.name) else { continue };
+        for (field, column) in fields.iter().zip(columns_for(table, fields)) {
+            let Some(column) = column else { continue };
             if column.generated {
                 tracing::warn!(table = %table.name.dotted(), column = %column.name, "generated column is not written");
                 continue;
@@ -98,11 +121,35 @@ impl WritePlan {
         Ok(())
     }
 
+    /// A column for messages: its name, the kind of value that comes, and its type.
+    pub(super) fn describe(&self, column: &str) -> String {
+        match self.columns.iter().find(|planned| *planned.name == *column) {
+            Some(planned) => format!("column \"{column}\" ({} into {})", planned.kind.java_name(), planned.declared),
+            None => format!("column \"{column}\""),
+        }
+    }
+
+    /// The name of a column of the staging table.
+    pub(super) fn name_of_staged(&self, column: &str) -> Option<&str> {
+        let at: usize = column.strip_prefix('c')?.parse().ok()?;
+        self.columns.get(at).map(|planned| &*planned.name)
+    }
+
+    /// For each column that is staged as text, its name and the statement that casts what is staged.
+    pub(super) fn casts(&self, within: Within) -> impl Iterator<Item = (&str, String)> {
+        let staged = self.columns.iter().enumerate().filter(|(_, column)| column.encoder.is_staged());
+        staged.map(move |(at, column)| {
+            let sql =
+                format!("SELECT count({}) FROM {} s{}", self.staged(at, "s"), self.stage, within.condition(" WHERE "));
+            (&*column.name, sql)
+        })
+    }
+
     /// Whether ON CONFLICT finds a unique key of exactly the key columns.
     ///
     /// # Errors
     /// With the statement that makes one.
-    pub(super) fn check_conflict_target(&self, table: &Table) -> Result<()> {
+    pub(super) fn check_conflict_target(&self, config: &SinkConfig, table: &Table) -> Result<()> {
         let mut keys: Vec<&str> = self.columns.iter().filter(|column| column.key).map(|column| &*column.name).collect();
         keys.sort_unstable();
         let fits = |unique: &UniqueKey| {
@@ -116,8 +163,9 @@ impl WritePlan {
         let list = join(keys.iter().map(|name| identifier(name)), ", ");
         Err(Error::fatal(format!(
             "insert.mode=upsert needs a unique key of exactly ({list}) on table {0}: CREATE UNIQUE INDEX ON {0} ({list}); \
-             or choose the columns with pk.fields",
-            self.table
+             or choose the columns with {1}",
+            self.table,
+            config.dialect.key_fields()
         )))
     }
 
@@ -156,28 +204,29 @@ impl WritePlan {
     }
 
     /// Writes what is staged.
-    pub(super) fn apply(&self, mode: InsertMode) -> String {
+    pub(super) fn apply(&self, mode: InsertMode, within: Within) -> String {
         match mode {
-            InsertMode::Update => self.update(),
-            InsertMode::Insert => self.insert(),
-            InsertMode::Upsert => format!("{}{}", self.insert(), self.on_conflict()),
+            InsertMode::Update => self.update(within),
+            InsertMode::Insert => self.insert(within),
+            InsertMode::Upsert => format!("{}{}", self.insert(within), self.on_conflict()),
         }
     }
 
-    fn insert(&self) -> String {
+    fn insert(&self, within: Within) -> String {
         let values = join((0..self.columns.len()).map(|at| self.staged(at, "s")), ",");
         format!(
-            "INSERT INTO {} ({}){} SELECT {values} FROM {} s ORDER BY s.n",
+            "INSERT INTO {} ({}){} SELECT {values} FROM {} s{} ORDER BY s.n",
             self.table,
             self.names(),
             self.overriding,
-            self.stage
+            self.stage,
+            within.condition(" WHERE ")
         )
     }
 
     fn on_conflict(&self) -> String {
         let keys = join(self.columns.iter().filter(|column| column.key).map(|column| column.sql.as_str()), ",");
-        let sets = self.columns.iter().filter(|column| !column.key);
+        let sets = self.columns.iter().filter(|column| column.settable);
         let sets = join(sets.map(|column| format!("{0}=EXCLUDED.{0}", column.sql)), ",");
         if sets.is_empty() {
             format!(" ON CONFLICT ({keys}) DO NOTHING")
@@ -186,18 +235,35 @@ impl WritePlan {
         }
     }
 
-    fn update(&self) -> String {
-        let places = |key: bool| (0..self.columns.len()).filter(move |at| self.columns[*at].key == key);
-        let sets = join(places(false).map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
+    fn update(&self, within: Within) -> String {
+        let places = (0..self.columns.len()).filter(|at| self.columns[*at].settable);
+        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
         if sets.is_empty() {
             return "SELECT 1".to_owned();
         }
-        format!("UPDATE {} t SET {sets} FROM {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+        let keys = self.keys_equal("t");
+        format!("UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+    }
+
+    /// Empties the table.
+    pub(super) fn truncate(&self) -> String {
+        format!("TRUNCATE TABLE {}", self.table)
     }
 
     /// Deletes the rows whose keys are staged.
-    pub(super) fn delete(&self) -> String {
-        format!("DELETE FROM {} t USING {} s WHERE {}", self.table, self.stage, self.keys_equal("t"))
+    pub(super) fn delete(&self, within: Within) -> String {
+        let keys = self.keys_equal("t");
+        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+    }
+
+    /// Takes rows off the stage.
+    pub(super) fn unstage(&self, within: Within) -> String {
+        format!("DELETE FROM {} s{}", self.stage, within.condition(" WHERE "))
+    }
+
+    /// Makes parts of many staged rows cheap to find.
+    pub(super) fn index_stage(&self) -> String {
+        format!("CREATE INDEX IF NOT EXISTS {0}_n ON {0} (n)", self.stage)
     }
 
     fn keys_equal(&self, alias: &str) -> String {
@@ -209,21 +275,23 @@ impl WritePlan {
 
     /// Takes staged rows off whose key is in the table already; answers their numbers and whether the stored row is the
     /// same in all that would be written. `None` without a unique key: there an equal row is no redelivery.
-    pub(super) fn take_stored(&self) -> Option<String> {
+    pub(super) fn take_stored(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
         let found =
             join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
-        Some(format!("DELETE FROM {} s USING {} t WHERE {found} RETURNING s.n, ({same})", self.stage, self.table))
+        let part = within.condition(" AND ");
+        Some(format!("DELETE FROM {} s USING {} t WHERE {found}{part} RETURNING s.n, ({same})", self.stage, self.table))
     }
 
     /// Takes staged rows off that repeat an earlier staged row.
-    pub(super) fn take_repeated(&self) -> Option<String> {
+    pub(super) fn take_repeated(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("e", |at| self.staged(at, "e"));
         let equal =
             join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
-        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}", self.stage))
+        let part = within.condition(" AND ");
+        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}", self.stage))
     }
 
     fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {
@@ -265,8 +333,10 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         declared: column.declared.clone(),
         comparable,
         take: field.take,
+        kind: field.schema.kind,
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
+        settable: !field.key && !column.identity_always,
     }
 }
 
@@ -285,7 +355,7 @@ fn join<T: AsRef<str>>(parts: impl Iterator<Item = T>, separator: &str) -> Strin
 mod tests {
     use super::*;
     use crate::api::Props;
-    use crate::data::{Field, Schema, Type};
+    use crate::data::{Field, Schema};
     use crate::postgres::catalog::TableName;
 
     fn plan() -> WritePlan {
@@ -298,7 +368,7 @@ mod tests {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
-        let config = SinkConfig::read(&props).unwrap();
+        let config = super::super::confluent_keys::read(&props).unwrap();
         let column = |name: &str, kind, declared: &str| Column {
             name: name.into(),
             kind,
@@ -318,7 +388,7 @@ mod tests {
         };
         let field = |name: &str, kind| Field::new(name, Arc::new(Schema::new(kind)));
         let schema = Arc::new(Schema::structure(vec![field("id", Type::Int32), field("ip", Type::String)]));
-        let fields = super::super::fields::plan(&config, None, Some(&schema)).unwrap();
+        let fields = super::super::fields::plan(&config, "t", None, Some(&schema)).unwrap();
         let mut plan = WritePlan::new(&config, &table, &fields);
         assert_eq!(plan.stage, WritePlan::new(&config, &table, &fields).stage);
         plan.stage = "towline_stage_3".to_owned();
@@ -334,16 +404,17 @@ mod tests {
             "CREATE TEMPORARY TABLE IF NOT EXISTS towline_stage_3 (n int4, c0 integer, c1 text) ON COMMIT DELETE ROWS"
         );
         assert_eq!(
-            plan.apply(InsertMode::Upsert),
+            plan.apply(InsertMode::Upsert, Within::ALL),
             "INSERT INTO \"s\".\"t\" (\"id\",\"ip\") SELECT s.c0,s.c1::inet FROM towline_stage_3 s ORDER BY s.n \
              ON CONFLICT (\"id\") DO UPDATE SET \"ip\"=EXCLUDED.\"ip\""
         );
         assert_eq!(
-            plan.apply(InsertMode::Update),
-            "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0"
+            plan.apply(InsertMode::Update, Within::rows(&[2, 5])),
+            "UPDATE \"s\".\"t\" t SET \"ip\" = s.c1::inet FROM towline_stage_3 s WHERE t.\"id\" = s.c0 \
+             AND s.n BETWEEN 2 AND 5"
         );
         assert_eq!(
-            plan.take_stored().unwrap(),
+            plan.take_stored(Within::ALL).unwrap(),
             "DELETE FROM towline_stage_3 s USING \"s\".\"t\" t WHERE t.\"id\" = s.c0 RETURNING s.n, \
              ((t.\"id\") IS NOT DISTINCT FROM (s.c0) AND (t.\"ip\")::text IS NOT DISTINCT FROM (s.c1::inet)::text)"
         );

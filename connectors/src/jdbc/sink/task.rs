@@ -6,58 +6,33 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::batch;
-use super::config::{ExactlyOnce, InsertMode, PkMode, SinkConfig};
+use super::config::{ExactlyOnce, InsertMode, SinkConfig};
 use super::destination;
 use super::fields;
+use super::known_plans::{KnownPlans, Wanted};
 use super::offsets::{NextOffsets, OffsetStore};
 use super::plan::WritePlan;
+use super::put_error::PutError;
+use super::unwrap::{Action, Unwrapped, Unwrapper};
 use super::work::{self, Item, Run};
 use super::write::{Writer, error_of};
 use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecord, SinkTask, TopicPartition};
 use crate::data::Schema;
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
+use crate::postgres::catalog;
 use crate::postgres::connection::Session;
 use crate::postgres::failure::{self, Cause};
 
-/// Plans that are kept; schemas that change for ever must not fill the memory.
-const MOST_PLANS: usize = 512;
-
-/// Why a put failed.
-enum PutError {
-    Sql(sqlx::Error),
-    Own(Error),
-}
-
-impl From<sqlx::Error> for PutError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<Error> for PutError {
-    fn from(error: Error) -> Self {
-        Self::Own(error)
-    }
-}
-
-impl PutError {
-    /// Whether another task made the same table or column at once: then it is there at the next attempt.
-    fn is_schema_race(&self) -> bool {
-        match self {
-            Self::Sql(error) => batch::is_schema_race(error),
-            Self::Own(error) => std::error::Error::source(error)
-                .and_then(|source| source.downcast_ref::<sqlx::Error>())
-                .is_some_and(batch::is_schema_race),
-        }
-    }
-}
-
-struct KnownPlan {
-    topic: Arc<str>,
-    key: Option<Arc<Schema>>,
-    value: Option<Arc<Schema>>,
-    plan: Arc<WritePlan>,
+/// How a batch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Care {
+    /// All at once.
+    Fast,
+    /// So that a bad row fails alone.
+    Isolate,
+    /// So, with constraints checked at once that the table defers to the commit.
+    Immediate,
 }
 
 /// A running sink task.
@@ -66,7 +41,8 @@ pub(super) struct JdbcSinkTask {
     config: SinkConfig,
     context: SinkContext,
     session: Option<Session>,
-    plans: Vec<KnownPlan>,
+    unwrapper: Unwrapper,
+    plans: KnownPlans,
     offsets: Option<OffsetStore>,
     /// A transaction whose rejected records the worker has yet to deal with: it commits with the next call, so that a
     /// task that fails over them leaves nothing half written.
@@ -94,7 +70,8 @@ impl JdbcSinkTask {
             config,
             context,
             session: Some(session),
-            plans: Vec::new(),
+            unwrapper: Unwrapper::default(),
+            plans: KnownPlans::default(),
             offsets,
             pending: false,
             statement_failures: 0,
@@ -152,20 +129,21 @@ impl JdbcSinkTask {
     }
 
     async fn put_all(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>, PutError> {
-        let mut careful = self.careful;
+        let mut care = if self.careful { Care::Isolate } else { Care::Fast };
         let mut races = 0;
+        let rows = self.unwrapper.unwrap(&self.config, records);
         loop {
             self.session().await?;
-            let error = match self.transaction(records, careful).await {
+            let error = match self.transaction(&rows, care).await {
                 Ok(rejected) => return Ok(rejected),
                 Err(error) => error,
             };
             self.roll_back(&error).await;
             match error {
                 error if error.is_schema_race() && races < 3 => races += 1,
-                PutError::Sql(error) if failure::cause(&error) == Cause::Data && !careful => {
+                PutError::Sql(error) if failure::cause(&error) == Cause::Data && care < Care::Immediate => {
                     tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
-                    careful = true;
+                    care = if care == Care::Fast { Care::Isolate } else { Care::Immediate };
                 }
                 error => return Err(error),
             }
@@ -192,28 +170,37 @@ impl JdbcSinkTask {
         }
     }
 
-    async fn transaction(&mut self, records: &[SinkRecord], careful: bool) -> Result<Vec<Rejected>, PutError> {
+    async fn transaction(&mut self, rows: &Unwrapped<'_>, care: Care) -> Result<Vec<Rejected>, PutError> {
+        let records = &*rows.records;
         let mut next = batch::next_offsets(records);
         let stored = self.begin(&next).await?;
         // Another task may have gone further: what it wrote stays, and its offset too.
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
-        let (runs, rejected) = self.plan_runs(records, &stored).await?;
+        let (runs, rejected) = self.plan_runs(rows, &stored).await?;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
+        if care == Care::Immediate {
+            session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        }
         let mut writer = Writer {
             session,
             config: &self.config,
             records,
             used: Vec::new(),
             rejected,
+            explained: 0,
             redelivered: 0,
             buffer: std::mem::take(&mut self.buffer),
         };
         for run in &runs {
-            if careful {
+            if care > Care::Fast {
                 writer.write_carefully(run).await?;
             } else {
                 writer.write(run).await?;
             }
+        }
+        if care == Care::Isolate {
+            // Now, not at the commit, which may come when rejected records were dealt with already.
+            writer.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
         let Writer { mut rejected, redelivered, buffer, .. } = writer;
         self.buffer = buffer;
@@ -248,13 +235,14 @@ impl JdbcSinkTask {
     /// Which statements write the records that the target has not consumed yet.
     async fn plan_runs(
         &mut self,
-        records: &[SinkRecord],
+        rows: &Unwrapped<'_>,
         stored: &NextOffsets,
     ) -> Result<(Vec<Run>, Vec<Rejected>), PutError> {
+        let records = &*rows.records;
         let mut rejected = Vec::new();
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
         let mut skipped = 0_u64;
-        let mut last: Option<(&SinkRecord, Arc<WritePlan>)> = None;
+        let mut last: Option<(usize, Action, std::result::Result<Arc<WritePlan>, String>)> = None;
         let mut below: Option<(&SinkRecord, i64)> = None;
         for (index, record) in records.iter().enumerate() {
             let start = match below {
@@ -266,71 +254,110 @@ impl JdbcSinkTask {
                 skipped += 1;
                 continue;
             }
-            if let Err(why) = batch::admit(&self.config, record) {
-                rejected.push(Rejected { index, error: error_of(record, "", &why) });
+            let admitted = rows.action(index).and_then(|action| match action {
+                Action::Pass => Ok(action),
+                action => batch::admit(&self.config, record, action).map(|()| action),
+            });
+            let action = match admitted {
+                Ok(Action::Pass) => continue,
+                Ok(action) => action,
+                Err(why) => {
+                    rejected.push(Rejected { index, error: error_of(record, "", &why) });
+                    continue;
+                }
+            };
+            let table = rows.table(index);
+            if action == Action::Truncate && !self.finds_table(&record.record.topic, table).await? {
                 continue;
             }
-            let plan = match &last {
-                Some((before, plan)) if batch::same_schemas(before, record) => Arc::clone(plan),
-                _ => match self.plan_of(record).await {
-                    Ok(plan) => plan,
-                    Err(error) if error.kind() == ErrorKind::Data => {
-                        rejected.push(Rejected { index, error: error_of(record, "", &error.to_string()) });
-                        continue;
-                    }
+            let alike = |before: usize| rows.table(before) == table && batch::same_schemas(&records[before], record);
+            let planned = match last.take() {
+                Some((before, same, planned)) if same == action && alike(before) => planned,
+                _ => match self.plan_of(record, action, table).await {
+                    Ok(plan) => Ok(plan),
+                    Err(error) if error.kind() == ErrorKind::Data || self.gives_up_on(&error) => Err(error.to_string()),
                     Err(error) => return Err(error.into()),
                 },
             };
-            last = Some((record, Arc::clone(&plan)));
-            items.push(Item { index, plan, delete: record.record.value.value.is_null() });
+            let (_, _, planned) = last.insert((index, action, planned));
+            let plan = match planned {
+                Ok(plan) => Arc::clone(plan),
+                Err(why) => {
+                    rejected.push(Rejected { index, error: error_of(record, "", why) });
+                    continue;
+                }
+            };
+            items.push(Item { index, plan, action });
         }
         self.tell_skipped(skipped);
         Ok((work::arrange(items, self.config.insert_mode, records), rejected))
     }
 
-    async fn plan_of(&mut self, record: &SinkRecord) -> Result<Arc<WritePlan>> {
-        let delete = record.record.value.value.is_null();
-        let key = record.record.key.schema.as_ref();
-        let value = record.record.value.schema.as_ref().filter(|_| !delete);
+    async fn plan_of(
+        &mut self,
+        record: &SinkRecord,
+        action: Action,
+        table: Option<&Arc<str>>,
+    ) -> Result<Arc<WritePlan>> {
+        let value = record.record.value.schema.as_ref().filter(|_| action == Action::Write);
         let topic = &record.record.topic;
-        let key = key.filter(|_| self.config.pk_mode == PkMode::RecordKey);
-        let same = |a: &Option<Arc<Schema>>, b: Option<&Arc<Schema>>| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        let known = self.plans.iter().find(|k| k.topic == *topic && same(&k.key, key) && same(&k.value, value));
-        if let Some(known) = known {
-            return Ok(Arc::clone(&known.plan));
+        let keyed = action == Action::Delete || (self.config.pk_mode.needs_key() && action == Action::Write);
+        let key = record.record.key.schema.as_ref().filter(|_| keyed);
+        let wanted = Wanted { topic, table, key, value };
+        if let Some(plan) = self.plans.find(&wanted) {
+            return Ok(plan);
         }
-        if self.plans.len() >= MOST_PLANS {
-            self.plans.clear();
-        }
-        // Converters may build an equal schema anew.
-        let equal = self.plans.iter().find(|k| k.topic == *topic && k.key.as_ref() == key && k.value.as_ref() == value);
-        let plan = match equal {
-            Some(equal) => Arc::clone(&equal.plan),
-            None => self.new_plan(topic, key, value).await?,
-        };
-        let topic = Arc::clone(topic);
-        self.plans.push(KnownPlan { topic, key: key.cloned(), value: value.cloned(), plan: Arc::clone(&plan) });
+        let plan = self.new_plan(topic, table, key, value).await?;
+        self.plans.keep(&wanted, &plan);
         Ok(plan)
     }
 
     async fn new_plan(
         &mut self,
         topic: &str,
+        table: Option<&Arc<str>>,
         key: Option<&Arc<Schema>>,
         value: Option<&Arc<Schema>>,
     ) -> Result<Arc<WritePlan>> {
-        let name = destination::table_for(&self.config, topic)?;
-        let fields = fields::plan(&self.config, key, value)?;
+        let name = match table {
+            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
+                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
+            })?,
+            None => destination::table_for(&self.config, topic)?,
+        };
+        let fields = match (key, value) {
+            // A truncation has neither.
+            (None, None) => Vec::new(),
+            (key, value) => fields::plan(&self.config, topic, key, value)?,
+        };
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection")) };
         let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
         let plan = WritePlan::new(&self.config, &table, &fields);
         if self.config.insert_mode == InsertMode::Upsert && value.is_some() {
-            plan.check_conflict_target(&table)?;
+            plan.check_conflict_target(&self.config, &table)?;
         }
         Ok(Arc::new(plan))
+    }
+
+    /// A table that does not fit was waited for long enough: the records that need it are refused.
+    fn gives_up_on(&self, error: &Error) -> bool {
+        destination::is_unfit(error) && self.statement_failures >= self.config.max_retries
+    }
+
+    fn table_name(&self, topic: &str, table: Option<&Arc<str>>) -> Result<String> {
+        match table {
+            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
+                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
+            }),
+            None => destination::table_for(&self.config, topic),
+        }
+    }
+
+    /// A table that is not there is empty already.
+    async fn finds_table(&mut self, topic: &str, table: Option<&Arc<str>>) -> Result<bool, PutError> {
+        let name = self.table_name(topic, table)?;
+        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
+        Ok(catalog::find_table(session, &name).await?.is_some())
     }
 
     fn tell_redelivered(&mut self, count: u64) {
@@ -362,7 +389,7 @@ impl JdbcSinkTask {
                     failure::to_error(error, &format!("could not write to {}", self.connector.settings.place()));
                 if outage { error } else { self.count(error) }
             }
-            PutError::Own(error) if race || error.class().ends_with("TableAlterOrCreateException") => self.count(error),
+            PutError::Own(error) if race || destination::is_unfit(&error) => self.count(error),
             PutError::Own(error) => error,
         };
         let pause = self.backoff.next_pause();

@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use super::config::InsertMode;
 use super::plan::WritePlan;
+use super::unwrap::Action;
 use crate::api::SinkRecord;
 
-/// A record's place in the slice, with its plan; a deletion has a plan of key columns only.
+/// A record's place in the slice, with its plan; a deletion has a plan of key columns only, a truncation of none.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
     pub(super) index: usize,
     pub(super) plan: Arc<WritePlan>,
-    pub(super) delete: bool,
+    pub(super) action: Action,
 }
 
 /// A statement over some records.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) plan: Arc<WritePlan>,
-    pub(super) delete: bool,
+    pub(super) action: Action,
     pub(super) rows: Vec<usize>,
 }
 
@@ -36,14 +37,21 @@ pub(super) fn arrange(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]
     tables.into_iter().flat_map(|table| arrange_table(table, mode, records)).collect()
 }
 
-fn arrange_table(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
-    if mode == InsertMode::Insert && items.iter().all(|item| !item.delete) {
+fn arrange_table(mut items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
+    if let Some(last) = items.iter().rposition(|item| item.action == Action::Truncate) {
+        // Nothing of what came before it is left.
+        let rest = items.split_off(last + 1);
+        let emptied = items.swap_remove(last);
+        let first = Run { plan: emptied.plan, action: Action::Truncate, rows: vec![emptied.index] };
+        return std::iter::once(first).chain(arrange_table(rest, mode, records)).collect();
+    }
+    if mode == InsertMode::Insert && items.iter().all(|item| item.action == Action::Write) {
         // The order of inserts shows nowhere: one statement a plan, however schemas alternate.
         let mut runs: Vec<Run> = Vec::new();
         for item in items {
             match runs.iter_mut().find(|run| Arc::ptr_eq(&run.plan, &item.plan)) {
                 Some(run) => run.rows.push(item.index),
-                None => runs.push(Run { plan: item.plan, delete: false, rows: vec![item.index] }),
+                None => runs.push(Run { plan: item.plan, action: Action::Write, rows: vec![item.index] }),
             }
         }
         return runs;
@@ -52,7 +60,7 @@ fn arrange_table(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> 
     let mut segment: Vec<Item> = Vec::new();
     for item in items {
         // Rows of another schema write other columns, so that the last of a key does not stand for all.
-        let other = |before: &Item| before.delete == item.delete && !Arc::ptr_eq(&before.plan, &item.plan);
+        let other = |before: &Item| before.action == item.action && !Arc::ptr_eq(&before.plan, &item.plan);
         if segment.iter().any(other) {
             reduce(std::mem::take(&mut segment), mode, records, &mut runs);
         }
@@ -80,20 +88,21 @@ fn reduce(segment: Vec<Item>, mode: InsertMode, records: &[SinkRecord], runs: &m
     for item in &segment {
         key.clear();
         let known = item.plan.encode_key(&records[item.index], &mut key).is_ok();
-        if item.delete {
+        let delete = item.action == Action::Delete;
+        if delete {
             delete_plan = Some(Arc::clone(&item.plan));
         } else {
             write_plan = Some(Arc::clone(&item.plan));
         }
         if !known {
-            unknown.push((item.index, item.delete));
+            unknown.push((item.index, delete));
             continue;
         }
         if !fates.contains_key(&key) {
             fates.insert(key.clone(), Fate::default());
         }
         let Some(fate) = fates.get_mut(&key) else { continue };
-        if item.delete {
+        if delete {
             fate.deleted = Some(item.index);
             fate.written.clear();
         } else {
@@ -108,12 +117,12 @@ fn reduce(segment: Vec<Item>, mode: InsertMode, records: &[SinkRecord], runs: &m
     for (index, delete) in unknown {
         if delete { &mut deleted } else { &mut written }.push(index);
     }
-    for (plan, delete, mut rows) in [(delete_plan, true, deleted), (write_plan, false, written)] {
+    for (plan, action, mut rows) in [(delete_plan, Action::Delete, deleted), (write_plan, Action::Write, written)] {
         if let Some(plan) = plan
             && !rows.is_empty()
         {
             rows.sort_unstable();
-            runs.push(Run { plan, delete, rows });
+            runs.push(Run { plan, action, rows });
         }
     }
 }

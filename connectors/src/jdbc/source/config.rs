@@ -6,6 +6,7 @@ use regex::Regex;
 
 use crate::api::{Config, ConfigDef, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width};
 use crate::jdbc::connection_keys::{DATABASE, calendar_key, quoting_key, timezone_key, with_connection_keys};
+use crate::jdbc::whole_match;
 use crate::postgres::field_decoder::DecodeOptions;
 use crate::postgres::temporal::Zone;
 use crate::postgres::type_map::{Granularity, NumericMapping};
@@ -394,13 +395,8 @@ fn mapping(config: &Config, key: &str) -> Result<Vec<(Regex, String)>> {
         .map(|entry| {
             let bad = || Error::config(format!("invalid entry \"{entry}\" of {key}: <regex>:<column> is expected"));
             let (pattern, column) = entry.rsplit_once(':').ok_or_else(bad)?;
-            let regex = whole(pattern).map_err(|error| bad().caused_by(error))?;
+            let regex = whole_match(pattern).map_err(|error| bad().caused_by(error))?;
             Ok((regex, column.trim().to_owned()))
         })
         .collect()
-}
-
-/// A pattern that has to match the whole text.
-pub(super) fn whole(pattern: &str) -> std::result::Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{pattern})$"))
 }

@@ -13,7 +13,8 @@
 //! start from an ordinary role: those are waited for as above.
 //!
 //! A standby shows no locks and no sessions of the primary: there all transactions are waited for that the
-//! snapshot has in flight. That misses transactions that have not written yet, and what is not replayed yet, which [`cautions`] tells.
+//! snapshot has in flight, and there a bound of time too is taken from what is visible *before* that: else a row could
+//! be replayed between the two, and be read without the earlier one that it overtook. That misses transactions that have not written yet, and what is not replayed yet, which [`cautions`] tells.
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use sqlx::postgres::types::Oid;
 use tokio::time::Instant;
 
 use super::config::Mode;
+use super::sql::Bound;
 use crate::api::Health;
 use crate::postgres::connection::Session;
 
@@ -33,6 +35,25 @@ pub(super) struct Waiting<'a> {
     pub(super) label: &'a str,
     pub(super) health: &'a Health,
     pub(super) max_lag: Option<Duration>,
+}
+
+/// Transactions that a round waits for before it reads up to its bound. Other tables are read meanwhile.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) bound: Bound,
+    left: Left,
+    since: Instant,
+    pause: Duration,
+}
+
+#[derive(Debug)]
+enum Left {
+    /// These writers of these relations.
+    Writers(Holders, Vec<Oid>),
+    /// These transactions, whose start is hidden.
+    Hidden(Holders),
+    /// On a standby, all below this one.
+    Replayed(i64),
 }
 
 const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_catalog.pg_locks l \
@@ -63,27 +84,11 @@ const OLDEST: &str = "SELECT (extract(epoch FROM xact_start) * 1000000)::int8, p
 
 type Holders = Vec<(String, Option<i32>)>;
 
-/// Waits until every transaction that held a writer's lock on one of the relations has ended.
-pub(super) async fn writers_gone(
-    session: &mut Session,
-    relations: &[u32],
-    waiting: &Waiting<'_>,
-) -> Result<(), sqlx::Error> {
-    if is_standby(session).await? {
-        return replayed(session, waiting).await;
-    }
-    let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
-    wait_for(session, WRITERS, Some(&relations), waiting).await
-}
-
 /// The time before which no row can appear any more, in microseconds, at most `end`.
 pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Waiting<'_>) -> Result<i64, sqlx::Error> {
     if is_standby(session).await? {
-        // Whoever is open here only reads.
-        replayed(session, waiting).await?;
         return Ok(end);
     }
-    wait_for(session, HIDDEN, None, waiting).await?;
     let oldest: Option<(i64, i32)> = sqlx::query_as(OLDEST).fetch_optional(&mut session.connection).await?;
     let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else {
         waiting.untell();
@@ -101,30 +106,61 @@ pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Wait
     })
 }
 
-/// On a standby: waits until every transaction in flight has ended.
-async fn replayed(session: &mut Session, waiting: &Waiting<'_>) -> Result<(), sqlx::Error> {
-    let (mut oldest, end): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
-    let since = Instant::now();
-    let mut pause = Duration::from_millis(2);
-    while oldest < end {
-        let waited = since.elapsed();
-        if waiting.max_lag.is_some_and(|most| waited > most) {
-            return Ok(());
-        }
+impl Pending {
+    /// Notes who is in flight now. Rows up to a bound of ids wait for writers of these relations; a bound of time waits
+    /// for transactions whose start is hidden, the others' starts lower the bound itself.
+    pub(super) async fn begin(session: &mut Session, relations: &[u32], bound: Bound) -> Result<Self, sqlx::Error> {
+        let left = if is_standby(session).await? {
+            let (oldest, end): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
+            if oldest < end { Left::Replayed(end) } else { Left::Hidden(Vec::new()) }
+        } else if bound.id.is_some() {
+            let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
+            Left::Writers(holders(session, WRITERS, Some(&relations)).await?, relations)
+        } else {
+            Left::Hidden(holders(session, HIDDEN, None).await?)
+        };
+        Ok(Self { bound, left, since: Instant::now(), pause: Duration::from_millis(2) })
+    }
+
+    /// When to look again.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(Duration::from_millis(250));
+        pause
+    }
+
+    /// Whether all have ended, or were waited for as long as the user wants.
+    pub(super) async fn is_over(&mut self, session: &mut Session, waiting: &Waiting<'_>) -> Result<bool, sqlx::Error> {
+        let waited = self.since.elapsed();
+        let who = match &mut self.left {
+            Left::Writers(left, _) | Left::Hidden(left) if left.is_empty() => None,
+            Left::Writers(left, relations) => still(left, holders(session, WRITERS, Some(relations)).await?),
+            Left::Hidden(left) => still(left, holders(session, HIDDEN, None).await?),
+            Left::Replayed(end) => {
+                let (oldest, _): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
+                (oldest < *end).then(|| format!("transaction {oldest} of the primary"))
+            }
+        };
+        let Some(who) = who else {
+            waiting.untell();
+            return Ok(true);
+        };
         if waited > TELL_AFTER {
-            waiting.tell(&format!("transaction {oldest} of the primary, waited for since {} s", waited.as_secs()));
+            waiting.tell(&format!("{who}, waited for since {} s", waited.as_secs()));
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(250));
-        (oldest, _) = sqlx::query_as::<_, (i64, i64)>(SNAPSHOT).fetch_one(&mut session.connection).await?;
+        Ok(waiting.max_lag.is_some_and(|most| waited > most))
     }
-    if since.elapsed() > TELL_AFTER {
-        waiting.untell();
-    }
-    Ok(())
 }
 
-async fn is_standby(session: &mut Session) -> Result<bool, sqlx::Error> {
+/// Keeps of those that are left who is there still; one of them by name.
+fn still(left: &mut Holders, now: Holders) -> Option<String> {
+    left.retain(|(transaction, _)| now.iter().any(|(other, _)| other == transaction));
+    let (_, pid) = left.first()?;
+    Some(pid.map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("the transaction of process {pid}")))
+}
+
+/// Whether the server replays another one's log.
+pub(super) async fn is_standby(session: &mut Session) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await
 }
 
@@ -157,38 +193,6 @@ pub(super) async fn cautions(session: &mut Session, mode: Mode, relations: &[u32
         }));
     }
     Ok(cautions)
-}
-
-async fn wait_for(
-    session: &mut Session,
-    sql: &'static str,
-    relations: Option<&[Oid]>,
-    waiting: &Waiting<'_>,
-) -> Result<(), sqlx::Error> {
-    let first = holders(session, sql, relations).await?;
-    let mut left = first;
-    let since = Instant::now();
-    let mut pause = Duration::from_millis(2);
-    while !left.is_empty() {
-        let waited = since.elapsed();
-        if waiting.max_lag.is_some_and(|most| waited > most) {
-            return Ok(());
-        }
-        if waited > TELL_AFTER {
-            let who = left[0]
-                .1
-                .map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("the transaction of process {pid}"));
-            waiting.tell(&format!("{who}, waited for since {} s", waited.as_secs()));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(250));
-        let now = holders(session, sql, relations).await?;
-        left.retain(|(transaction, _)| now.iter().any(|(other, _)| other == transaction));
-    }
-    if since.elapsed() > TELL_AFTER {
-        waiting.untell();
-    }
-    Ok(())
 }
 
 async fn holders(session: &mut Session, sql: &'static str, relations: Option<&[Oid]>) -> Result<Holders, sqlx::Error> {

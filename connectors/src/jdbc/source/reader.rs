@@ -2,6 +2,7 @@
 //! through a bounded queue, so that reading goes on while the worker encodes. Outages are waited out here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Mode, SourceConfig};
-use super::horizon::{self, Waiting};
+use super::horizon::{self, Pending, Waiting};
 use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
@@ -35,6 +36,8 @@ pub(super) struct Target {
     pub(super) progress: Progress,
     pub(super) shape: Option<Shape>,
     pub(super) due: Instant,
+    /// Who must end before this target's rows are read.
+    pub(super) pending: Option<Pending>,
     /// Rows of a page, adapted to the size of rows.
     pub(super) page_rows: usize,
     /// Whether the log has the cautions about this target.
@@ -52,6 +55,8 @@ pub(super) struct Reader {
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
     pub(super) session: Option<Session>,
+    /// Where the session's process on the server is told.
+    pub(super) process: Arc<AtomicI32>,
     pub(super) targets: Vec<Target>,
     pub(super) batches: Batches,
 }
@@ -67,6 +72,7 @@ impl Target {
             progress,
             shape: None,
             due: Instant::now(),
+            pending: None,
             page_rows: 2_000,
             told: false,
         }
@@ -86,8 +92,8 @@ impl Reader {
             let outcome = self.round(next).await;
             let target = &mut self.targets[next];
             match outcome {
-                Ok(()) => {
-                    target.due = Instant::now() + self.config.poll_interval;
+                Ok(pause) => {
+                    target.due = Instant::now() + pause.unwrap_or(self.config.poll_interval);
                     backoff.reset();
                     if std::mem::take(&mut degraded) {
                         tracing::info!(table = %target.label, "reading goes on");
@@ -116,17 +122,26 @@ impl Reader {
         self.stop.cancelled().await;
     }
 
-    async fn round(&mut self, at: usize) -> Result<(), PageError> {
+    /// Reads what is new of a target; answers when to look again, if it is not the usual pause.
+    async fn round(&mut self, at: usize) -> Result<Option<Duration>, PageError> {
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert(self.connector.connect().await.map_err(PageError::from)?),
+            none => {
+                let session = self.connector.connect().await.map_err(PageError::from)?;
+                self.process.store(session.process, Ordering::Relaxed);
+                none.insert(session)
+            }
         };
         let config = &*self.config;
         let target = &mut self.targets[at];
         if target.shape.is_none() {
             prepare(session, target, config).await?;
         }
-        let Some(bound) = bound(session, target, config, &self.health).await? else { return Ok(()) };
+        let bound = match bound(session, target, config, &self.health).await? {
+            Ready::Now(bound) => bound,
+            Ready::Nothing => return Ok(None),
+            Ready::Waits(pause) => return Ok(Some(pause)),
+        };
         let limits = Limits { rows: config.batch_rows.unwrap_or(BATCH_ROWS), bytes: BATCH_BYTES };
         loop {
             let paging = paging(session, target, config);
@@ -136,10 +151,19 @@ impl Reader {
             }
             match paging {
                 Paging::Keyset(rows) if read.rows >= rows && !self.stop.is_cancelled() => {}
-                _ => return Ok(()),
+                _ => return Ok(None),
             }
         }
     }
+}
+
+/// How far a round may read.
+enum Ready {
+    Now(Bound),
+    /// There is nothing new.
+    Nothing,
+    /// Transactions in flight come first; look again after this time.
+    Waits(Duration),
 }
 
 /// Describes a target in a transaction of its own.
@@ -169,36 +193,78 @@ fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
     if indexed && !many && ties && config.suffix.is_empty() { Paging::Keyset(target.page_rows) } else { Paging::Stream }
 }
 
-/// How far this round may read; `None` if there is nothing new.
+/// How far this round may read.
 async fn bound(
     session: &mut Session,
-    target: &Target,
+    target: &mut Target,
     config: &SourceConfig,
     health: &Health,
-) -> Result<Option<Bound>, PageError> {
+) -> Result<Ready, PageError> {
     let waiting = Waiting { label: &target.label, health, max_lag: config.horizon_max_lag };
-    let Some(shape) = &target.shape else { return Ok(Some(Bound::default())) };
+    let Some(shape) = &target.shape else { return Ok(Ready::Nothing) };
+    let mut pending = match target.pending.take() {
+        Some(pending) => pending,
+        None => match newest(session, shape, target.progress, config).await? {
+            Newest::Nothing => return Ok(Ready::Nothing),
+            Newest::Free(bound) => return Ok(Ready::Now(bound)),
+            Newest::Guarded(bound) => Pending::begin(session, &shape.relations, bound).await?,
+        },
+    };
+    if !pending.is_over(session, &waiting).await? {
+        let pause = pending.next_pause();
+        target.pending = Some(pending);
+        return Ok(Ready::Waits(pause));
+    }
+    let mut bound = pending.bound;
+    if let Some(end) = bound.micros {
+        bound.micros = Some(horizon::oldest_start(session, end, &waiting).await?);
+    }
+    Ok(Ready::Now(bound))
+}
+
+/// How far what is visible goes.
+enum Newest {
+    Nothing,
+    /// Whatever is visible may be read.
+    Free(Bound),
+    /// Rows below may still be to come.
+    Guarded(Bound),
+}
+
+async fn newest(
+    session: &mut Session,
+    shape: &Shape,
+    progress: Progress,
+    config: &SourceConfig,
+) -> Result<Newest, PageError> {
     match config.mode {
-        Mode::Bulk => Ok(Some(Bound::default())),
-        Mode::Incrementing if !config.horizon => Ok(Some(Bound::default())),
+        Mode::Bulk => Ok(Newest::Free(Bound::default())),
         Mode::Incrementing => {
-            let Some(sql) = shape.statement.largest_id() else { return Ok(Some(Bound::default())) };
+            let Some(sql) = shape.statement.largest_id().filter(|_| config.horizon) else {
+                return Ok(Newest::Free(Bound::default()));
+            };
             let largest: Option<i64> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
-            let Some(largest) = largest.filter(|largest| *largest > target.progress.id.unwrap_or(-1)) else {
-                return Ok(None);
-            };
-            horizon::writers_gone(session, &shape.relations, &waiting).await?;
-            Ok(Some(Bound { id: Some(largest), micros: None }))
+            let new = largest.filter(|largest| *largest > progress.id.unwrap_or(-1));
+            Ok(new.map_or(Newest::Nothing, |largest| Newest::Guarded(Bound { id: Some(largest), micros: None })))
         }
         Mode::Timestamp | Mode::TimestampIncrementing => {
             let now = clock(session).await?;
             let end = now.saturating_sub(config.delay_millis.saturating_mul(1000));
+            let bound = Bound { id: None, micros: Some(end) };
             // Transactions that start from now on stamp their rows later than `now`; a bound beyond it (a negative
             // delay) is what the user asked for.
-            let end =
-                if config.horizon && end <= now { horizon::oldest_start(session, end, &waiting).await? } else { end };
-            Ok(Some(Bound { id: None, micros: Some(end) }))
+            if !config.horizon || end > now {
+                return Ok(Newest::Free(bound));
+            }
+            if !horizon::is_standby(session).await? {
+                return Ok(Newest::Guarded(bound));
+            }
+            let sql = shape.statement.latest(progress, bound);
+            let latest: Option<i64> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
+            let after = |latest| Some(shape.statement.instant_of_latest(latest).saturating_add(1));
+            Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(Bound { id: None, micros: after(latest) })))
         }
     }
 }

@@ -85,6 +85,24 @@ impl Statement {
         Some(format!("SELECT max({id})::int8 FROM {}", self.from))
     }
 
+    /// The statement that asks for the latest timestamp that is visible and could be read, in microseconds as its column
+    /// shows it.
+    pub(super) fn latest(&self, from: Progress, bound: Bound) -> String {
+        let (conditions, _) = self.conditions(from, bound);
+        format!(
+            "SELECT (extract(epoch FROM max({})) * 1000000)::int8 FROM {} WHERE {}",
+            self.timestamp(),
+            self.from,
+            conditions.join(" AND ")
+        )
+    }
+
+    /// A time that [`Self::latest`] answered, as an instant.
+    pub(super) fn instant_of_latest(&self, micros: i64) -> i64 {
+        let zoned = self.timestamps.iter().any(|column| column.kind == PgType::TimestampTz);
+        if zoned { micros } else { self.zone.to_instant(micros) }
+    }
+
     /// A statement that takes the locks of reading, and reads nothing.
     pub(super) fn lock(&self) -> String {
         lock(&self.from)

@@ -2,8 +2,8 @@
 
 use regex::Regex;
 
-use super::config::whole;
 use crate::api::{Config, Error, Props, Result};
+use crate::jdbc::whole_match;
 use crate::postgres::catalog::{self, TableName};
 use crate::postgres::connection::Session;
 use crate::postgres::quote;
@@ -33,7 +33,7 @@ impl TableFilter {
                 .list(key)
                 .into_iter()
                 .map(|pattern| {
-                    whole(pattern)
+                    whole_match(pattern)
                         .map_err(|e| Error::config(format!("invalid regex \"{pattern}\" in {key}")).caused_by(e))
                 })
                 .collect::<Result<Vec<_>>>()

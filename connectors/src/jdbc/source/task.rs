@@ -1,6 +1,7 @@
 //! The source task: starts the reader and hands its batches to the worker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct JdbcSourceTask {
     batches: mpsc::Receiver<Result<SourceBatch>>,
     stop: CancellationToken,
+    connector: Connector,
+    /// The server's process that reads for us.
+    process: Arc<AtomicI32>,
     reader: AbortOnDropHandle<()>,
 }
 
@@ -49,8 +53,10 @@ impl JdbcSourceTask {
         }
         let (sender, batches) = mpsc::channel(QUEUE);
         let stop = context.stop.child_token();
+        let process = Arc::new(AtomicI32::new(session.process));
         let reader = Reader {
-            connector,
+            connector: connector.clone(),
+            process: Arc::clone(&process),
             config: Arc::new(config),
             health: context.health,
             stop: stop.clone(),
@@ -58,7 +64,8 @@ impl JdbcSourceTask {
             targets,
             batches: sender,
         };
-        Ok(Self { batches, stop, reader: AbortOnDropHandle::new(tokio::spawn(reader.run())) })
+        let reader = AbortOnDropHandle::new(tokio::spawn(reader.run()));
+        Ok(Self { batches, stop, connector, process, reader })
     }
 }
 
@@ -74,10 +81,17 @@ impl SourceTask for JdbcSourceTask {
 
     async fn close(self: Box<Self>) {
         self.stop.cancel();
-        let Self { batches, reader, .. } = *self;
-        // A reader that waits for room in the queue ends with it; one in a long query is cut off.
+        let Self { batches, reader, connector, process, .. } = *self;
+        // A reader that waits for room in the queue ends with it; one in a long query is cut off, here and on the server.
         drop(batches);
-        let _ = tokio::time::timeout(PATIENCE, reader).await;
+        if tokio::time::timeout(PATIENCE, reader).await.is_err()
+            && let Ok(Ok(mut session)) = tokio::time::timeout(PATIENCE, connector.connect()).await
+        {
+            if let Err(error) = session.end_other(process.load(Ordering::Relaxed)).await {
+                tracing::warn!(error = %error, "a query of the stopped task may run on in the server");
+            }
+            session.close().await;
+        }
     }
 }
 

@@ -1,0 +1,157 @@
+//! Writes rows so that only those at fault are rejected, and recognises rows that were written before. Rows are staged
+//! once; what the staging table refuses is told by the server's line number, what the table refuses is found by halving.
+
+use std::collections::HashSet;
+
+use sqlx::Row;
+
+use super::config::InsertMode;
+use super::plan::{Within, WritePlan};
+use super::unwrap::Action;
+use super::work::Run;
+use super::write::Writer;
+use crate::postgres::failure::{self, Cause};
+
+/// For so many rejected rows of a put the column at fault is looked for.
+const MOST_EXPLAINED: usize = 20;
+/// Rows that are staged at once after a row was refused; more after each success.
+const FIRST_SEGMENT: usize = 64;
+
+impl Writer<'_> {
+    /// Writes a run so that only the rows at fault are rejected.
+    pub(super) async fn write_carefully(&mut self, run: &Run) -> Result<(), sqlx::Error> {
+        if run.action == Action::Truncate {
+            return self.write(run).await;
+        }
+        self.stage_carefully(&run.plan, &run.rows).await?;
+        let mut parts: Vec<&[usize]> = vec![&run.rows];
+        let mut failed = false;
+        while let Some(rows) = parts.pop() {
+            let within = Within::rows(rows);
+            let (before, redelivered) = (self.rejected.len(), self.redelivered);
+            match self.attempt(run, within).await {
+                Ok(()) => {}
+                Err(error) if failure::cause(&error) == Cause::Data => {
+                    self.rejected.truncate(before);
+                    self.redelivered = redelivered;
+                    self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
+                    if let [row] = rows {
+                        let why = self.explain(run, *row, &error).await?;
+                        self.reject(*row, &run.plan.table, &why);
+                        // It must not pass for what a later row repeats.
+                        self.session.run(run.plan.unstage(within)).await?;
+                    } else {
+                        if !std::mem::replace(&mut failed, true) {
+                            self.session.run(run.plan.index_stage()).await?;
+                        }
+                        let (first, second) = rows.split_at(rows.len() / 2);
+                        parts.push(second);
+                        parts.push(first);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One part of the staged rows, in a savepoint that is released if all went well.
+    async fn attempt(&mut self, run: &Run, within: Within) -> Result<(), sqlx::Error> {
+        let statement = self.statement(run, within);
+        if run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
+            self.session.run("SAVEPOINT towline").await?;
+            self.take_redelivered(&run.plan, within).await?;
+            self.session.run(format!("{statement}; RELEASE SAVEPOINT towline")).await?;
+        } else {
+            self.session.run(format!("SAVEPOINT towline; {statement}; RELEASE SAVEPOINT towline")).await?;
+        }
+        Ok(())
+    }
+
+    /// Stages the rows that the staging table takes.
+    async fn stage_carefully(&mut self, plan: &WritePlan, rows: &[usize]) -> Result<(), sqlx::Error> {
+        self.empty_stage(plan).await?;
+        let mut rest: Vec<usize> = rows.to_vec();
+        let mut size = rest.len();
+        while !rest.is_empty() {
+            let segment = &rest[..size.min(rest.len())];
+            self.session.run("SAVEPOINT towline_stage").await?;
+            let (refused, copied) = self.copy(plan, &plan.copy_stage(), segment, true).await;
+            let gone: HashSet<usize> = refused.iter().map(|(row, _)| *row).collect();
+            let sent: Vec<usize> = segment.iter().copied().filter(|row| !gone.contains(row)).collect();
+            for (row, why) in refused {
+                self.reject(row, &plan.table, &why);
+            }
+            let others = rest.split_off(segment.len());
+            rest = match copied {
+                Ok(()) => {
+                    size = size.saturating_mul(2);
+                    others
+                }
+                Err(error) if failure::cause(&error) == Cause::Data => {
+                    self.session.run("ROLLBACK TO SAVEPOINT towline_stage").await?;
+                    let told = failure::copied_line(&error).and_then(|line| sent.get(line.checked_sub(1)?));
+                    let bad = told.or(sent.first().filter(|_| sent.len() == 1)).copied();
+                    if let Some(bad) = bad {
+                        let column = failure::copied_column(&error).and_then(|column| plan.name_of_staged(column));
+                        let said = failure::text(&error);
+                        let why =
+                            column.map_or_else(|| said.clone(), |name| format!("{}: {said}", plan.describe(name)));
+                        self.reject(bad, &plan.table, &why);
+                    }
+                    // If it can't be told which row it was: fewer at once.
+                    size = if bad.is_some() { FIRST_SEGMENT.max(size / 4) } else { (sent.len() / 2).max(1) };
+                    sent.into_iter().filter(|row| Some(*row) != bad).chain(others).collect()
+                }
+                Err(error) => return Err(error),
+            };
+            self.session.run("RELEASE SAVEPOINT towline_stage").await?;
+        }
+        if plan.take_stored(Within::ALL).is_some() {
+            self.session.run(format!("ANALYZE {}", plan.stage)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes rows off the stage that the table has already: same rows are redelivered, others in conflict.
+    async fn take_redelivered(&mut self, plan: &WritePlan, within: Within) -> Result<(), sqlx::Error> {
+        let Some(sql) = plan.take_stored(within) else { return Ok(()) };
+        let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.session.connection).await?;
+        for row in &found {
+            let place = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(0);
+            if row.try_get::<Option<bool>, _>(1)? == Some(true) {
+                self.redelivered += 1;
+            } else {
+                let said = "duplicate key value violates a unique constraint, and the row there is another one \
+                            (insert.mode=upsert would overwrite it)";
+                self.reject(place, &plan.table, said);
+            }
+        }
+        if let Some(sql) = plan.take_repeated(within) {
+            self.redelivered += self.session.run(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// What was wrong with a row, with the column where that can be found out.
+    async fn explain(&mut self, run: &Run, row: usize, error: &sqlx::Error) -> Result<String, sqlx::Error> {
+        let said = failure::text(error);
+        if !failure::is_of_value(error) || self.explained >= MOST_EXPLAINED {
+            return Ok(said);
+        }
+        self.explained += 1;
+        for (column, cast) in run.plan.casts(Within::rows(&[row])) {
+            self.session.run("SAVEPOINT towline").await?;
+            let cast = self.session.run(cast).await;
+            self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
+            match cast {
+                Ok(_) => {}
+                Err(error) if failure::cause(&error) == Cause::Data => {
+                    return Ok(format!("{}: {said}", run.plan.describe(column)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(said)
+    }
+}

@@ -1,0 +1,125 @@
+//! TLS as the driver's properties ask for it: `sslmode`, `ssl`, `sslfactory`, and the files with certificates and keys.
+
+use std::path::PathBuf;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::client_files;
+use crate::api::{Error, Result};
+
+/// Sets what the properties say.
+///
+/// # Errors
+/// If a property or a file is of no use.
+pub(super) fn apply<'a>(
+    options: PgConnectOptions,
+    property: impl Fn(&str) -> Option<&'a str>,
+) -> Result<PgConnectOptions> {
+    let mode = mode(&property)?;
+    let verifies = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    let mut options = options.ssl_mode(mode);
+    // As the driver: without a file of one's own the usual place counts.
+    let file = |key: &str, usual: &str| property(key).map(PathBuf::from).or_else(|| client_files::in_home(usual));
+    if let Some(path) = file("sslrootcert", ".postgresql/root.crt").filter(|_| verifies) {
+        if !path.is_file() {
+            return Err(Error::config(format!("sslrootcert {} is no file that can be read", path.display())));
+        }
+        options = options.ssl_root_cert(path);
+    }
+    let pair = file("sslcert", ".postgresql/postgresql.crt").zip(file("sslkey", ".postgresql/postgresql.pk8"));
+    if let Some((certificate, key)) = pair {
+        options = options.ssl_client_cert(certificate).ssl_client_key_from_pem(key_as_pem(&key)?);
+    }
+    Ok(options)
+}
+
+fn mode<'a>(property: &impl Fn(&str) -> Option<&'a str>) -> Result<PgSslMode> {
+    Ok(match property("sslmode").map(str::to_ascii_lowercase).as_deref() {
+        Some("disable") => PgSslMode::Disable,
+        // The driver has no "plain first"; encrypting where the server can is never weaker.
+        Some("allow" | "prefer") => PgSslMode::Prefer,
+        Some("require") => PgSslMode::Require,
+        Some("verify-ca") => PgSslMode::VerifyCa,
+        Some("verify-full") => PgSslMode::VerifyFull,
+        Some(other) => {
+            return Err(Error::config(format!(
+                "sslmode \"{other}\" is unknown: use disable, allow, prefer, require, verify-ca or verify-full"
+            )));
+        }
+        None => match property("ssl") {
+            Some("" | "true") if property("sslfactory").is_some_and(|name| name.ends_with("NonValidatingFactory")) => {
+                PgSslMode::Require
+            }
+            Some("" | "true") => PgSslMode::VerifyFull,
+            Some(other) if other != "false" => {
+                tracing::warn!(ssl = other, "ssl takes true or false; set sslmode=require to enforce encryption");
+                PgSslMode::Prefer
+            }
+            _ if property("sslfactory").is_some_and(|name| name.ends_with("NonValidatingFactory")) => {
+                PgSslMode::Require
+            }
+            _ => PgSslMode::Prefer,
+        },
+    })
+}
+
+/// Keys are in PEM, or in the DER form of PKCS#8 that the Java driver wants.
+fn key_as_pem(path: &std::path::Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::config(format!("sslkey {} can't be read", path.display())).caused_by(error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    if text.contains("ENCRYPTED") {
+        return Err(Error::config(format!(
+            "sslkey {} is encrypted, which is not supported: openssl pkcs8 -topk8 -nocrypt makes a plain one",
+            path.display()
+        )));
+    }
+    if text.contains("-----BEGIN") {
+        return Ok(bytes);
+    }
+    if path.extension().is_some_and(|extension| extension == "p12" || extension == "pfx") {
+        return Err(Error::config(format!(
+            "sslkey {} is of PKCS#12, which is not supported: openssl pkcs12 -nodes makes PEM files of it",
+            path.display()
+        )));
+    }
+    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(&bytes)).into_bytes())
+}
+
+/// What a failed handshake means, if it is one that will fail again.
+pub(super) fn explain(said: &str) -> Option<&'static str> {
+    let said = said.to_ascii_lowercase();
+    Some(if said.contains("does not support tls") {
+        "the server offers no TLS: set ssl=on there, or sslmode=prefer or disable"
+    } else if said.contains("notvalidforname") || said.contains("not valid for name") {
+        "the server's certificate is for another host name: connect by that name, or use sslmode=verify-ca"
+    } else if said.contains("unknownissuer") || said.contains("unknown issuer") || said.contains("certificate") {
+        "the server's certificate is not trusted: name the authority's certificate in sslrootcert, or use sslmode=require \
+         to encrypt without checking"
+    } else {
+        return None;
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(entries: &[(&'static str, &'static str)]) -> PgSslMode {
+        mode(&|key: &str| entries.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)).unwrap()
+    }
+
+    #[test]
+    fn modes_as_the_driver() {
+        assert!(matches!(of(&[]), PgSslMode::Prefer));
+        assert!(matches!(of(&[("sslmode", "REQUIRE")]), PgSslMode::Require));
+        assert!(matches!(of(&[("ssl", "")]), PgSslMode::VerifyFull));
+        assert!(matches!(of(&[("ssl", "require")]), PgSslMode::Prefer));
+        assert!(matches!(
+            of(&[("ssl", "true"), ("sslfactory", "org.postgresql.ssl.NonValidatingFactory")]),
+            PgSslMode::Require
+        ));
+        assert!(matches!(of(&[("ssl", "true"), ("sslmode", "disable")]), PgSslMode::Disable));
+    }
+}

@@ -1,0 +1,216 @@
+//! How connections are made: TLS, several hosts, files with passwords and services, settings of the session.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use towline_connectors::api::{ErrorKind, Props};
+use towline_connectors::postgres::connection::{ConnectionSettings, Session};
+
+use crate::postgres_server::{PostgresServer, run, shared};
+
+async fn connect(entries: &[(&str, &str)]) -> Result<Session, towline_connectors::api::Error> {
+    let props: Props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let given = props.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    ConnectionSettings::from_keys(given).unwrap().connect().await
+}
+
+async fn shown(session: &mut Session, sql: &'static str) -> String {
+    let value: Option<String> = sqlx::query_scalar(sql).fetch_one(&mut session.connection).await.unwrap();
+    value.unwrap_or_default()
+}
+
+/// A certificate authority and a certificate for `localhost`, made by it; `other.crt` is of another authority.
+fn make_certificates(folder: &Path) {
+    let file = |name: &str| folder.join(name).display().to_string();
+    fs::write(folder.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+    let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments));
+    for (name, subject) in [("ca", "/CN=test authority"), ("other", "/CN=other authority")] {
+        let (key, certificate) = (file(&format!("{name}.key")), file(&format!("{name}.crt")));
+        openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            subject,
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+        ]);
+    }
+    for (name, subject) in [("server", "/CN=localhost"), ("client", "/CN=postgres")] {
+        let (key, request, certificate) =
+            (file(&format!("{name}.key")), file(&format!("{name}.csr")), file(&format!("{name}.crt")));
+        openssl(&["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", &key, "-out", &request]);
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &file("ca.crt"),
+            "-CAkey",
+            &file("ca.key"),
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            &file("names"),
+            "-out",
+            &certificate,
+        ]);
+    }
+    openssl(&[
+        "pkcs8",
+        "-topk8",
+        "-nocrypt",
+        "-outform",
+        "DER",
+        "-in",
+        &file("client.key"),
+        "-out",
+        &file("client.pk8"),
+    ]);
+    run(Command::new("chmod").arg("600").arg(folder.join("server.key")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_required_and_verified_as_asked() {
+    let files = tempfile::tempdir().unwrap();
+    make_certificates(files.path());
+    let server = PostgresServer::start_with(|data| {
+        for name in ["server.key", "server.crt", "ca.crt"] {
+            fs::copy(files.path().join(name), data.join(name)).unwrap();
+        }
+        run(Command::new("chmod").arg("600").arg(data.join("server.key")));
+        fs::write(
+            data.join("pg_hba.conf"),
+            "hostssl certs all all cert\nhostssl all all all scram-sha-256\nhost plain all all scram-sha-256\n",
+        )
+        .unwrap();
+        "ssl=on\nssl_ca_file='ca.crt'".to_owned()
+    });
+    // The administrator's own connections are encrypted too.
+    let db = server.database().await;
+    db.run("CREATE DATABASE certs").await;
+    let url = |host: &str, database: &str, rest: &str| format!("jdbc:postgresql://{host}:{}/{database}{rest}", db.port);
+    let (authority, other) = (files.path().join("ca.crt"), files.path().join("other.crt"));
+    let (authority, other) = (authority.to_str().unwrap(), other.to_str().unwrap());
+    let with = async |host: &str, rest: &str, entries: &[(&str, &str)]| {
+        let url = url(host, &db.name, rest);
+        let own =
+            [("connection.url", url.as_str()), ("connection.user", "postgres"), ("connection.password", "sesame")];
+        connect(&[&own[..], entries].concat()).await
+    };
+    const ENCRYPTED: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    for (host, rest, entries) in [
+        ("127.0.0.1", "", &[][..]),
+        ("127.0.0.1", "?sslmode=require", &[]),
+        ("127.0.0.1", "", &[("connection.sslmode", "verify-ca"), ("connection.sslrootcert", authority)]),
+        ("localhost", "?ssl=true", &[("connection.sslrootcert", authority)]),
+        ("localhost", "", &[("connection.sslmode", "verify-full"), ("connection.sslrootcert", authority)]),
+        ("127.0.0.1", "?ssl&sslfactory=org.postgresql.ssl.NonValidatingFactory", &[]),
+    ] {
+        let mut session = with(host, rest, entries).await.unwrap_or_else(|error| panic!("{host} {rest}: {error}"));
+        assert_eq!(shown(&mut session, ENCRYPTED).await, "true", "{host} {rest}");
+    }
+    for (host, rest, entries, part) in [
+        ("localhost", "?sslmode=verify-ca", &[("connection.sslrootcert", other)][..], "is not trusted"),
+        ("localhost", "?sslmode=verify-full", &[], "is not trusted"),
+        ("127.0.0.1", "?sslmode=verify-full", &[("connection.sslrootcert", authority)], "another host name"),
+        ("localhost", "?sslmode=verify-full&sslrootcert=/nowhere", &[], "/nowhere"),
+        ("localhost", "?sslmode=sometimes", &[], "sometimes"),
+        ("127.0.0.1", "?sslmode=disable", &[], "pg_hba.conf"),
+    ] {
+        let error = with(host, rest, entries).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    // A client's certificate stands for its password; the key may have the driver's form.
+    let url = url("localhost", "certs", "?sslmode=verify-full");
+    for key in ["client.key", "client.pk8"] {
+        let (certificate, key) = (files.path().join("client.crt"), files.path().join(key));
+        let entries = [
+            ("connection.url", url.as_str()),
+            ("connection.user", "postgres"),
+            ("connection.sslrootcert", authority),
+            ("connection.sslcert", certificate.to_str().unwrap()),
+            ("connection.sslkey", key.to_str().unwrap()),
+        ];
+        assert_eq!(shown(&mut connect(&entries).await.unwrap(), ENCRYPTED).await, "true");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_told() {
+    let db = shared().database().await;
+    let url = format!("{}?sslmode=require", db.jdbc_url());
+    let error = connect(&[("connection.url", &url), ("connection.user", "postgres")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("offers no TLS"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_with_the_wanted_role_is_found() {
+    let server = PostgresServer::start();
+    let db = server.database().await;
+    let standby = server.standby();
+    let copy = standby.copy_of(&db);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let hosts = [nobody, copy.port, db.port].map(|port| format!("127.0.0.1:{port}")).join(",");
+    let at = async |wanted: &str, hosts: &str| {
+        let url = format!("jdbc:postgresql://{hosts}/{}?targetServerType={wanted}", db.name);
+        let mut session =
+            connect(&[("connection.url", &url), ("connection.user", "postgres"), ("connection.password", "sesame")])
+                .await?;
+        Ok::<_, towline_connectors::api::Error>(shown(&mut session, "SELECT current_setting('port')").await)
+    };
+    let (primary, secondary) = (db.port.to_string(), copy.port.to_string());
+    for (wanted, port) in [
+        ("any", &secondary),
+        ("primary", &primary),
+        ("master", &primary),
+        ("secondary", &secondary),
+        ("preferPrimary", &primary),
+        ("preferSecondary", &secondary),
+    ] {
+        assert_eq!(at(wanted, &hosts).await.unwrap(), *port, "{wanted}");
+    }
+    let only = |port: u16| format!("127.0.0.1:{port}");
+    assert_eq!(at("preferSecondary", &only(db.port)).await.unwrap(), primary);
+    let error = at("primary", &only(copy.port)).await.unwrap_err();
+    assert!(
+        error.to_string().contains("not a server of type primary") && error.kind() == ErrorKind::Retriable,
+        "{error}"
+    );
+    assert_eq!(at("any&loadBalanceHosts=true", &hosts).await.map(|port| port.len()).unwrap(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_and_settings_come_from_where_clients_keep_them() {
+    let db = shared().database().await;
+    db.run("CREATE SCHEMA s; CREATE SCHEMA t").await;
+    let folder = tempfile::tempdir().unwrap();
+    let passwords = folder.path().join("pass");
+    fs::write(&passwords, format!("other:*:*:*:wrong\n127.0.0.1:{}:*:postgres:sesame\n", db.port)).unwrap();
+    let url = format!(
+        "{}?currentSchema=s,t&queryTimeout=7&ApplicationName=mine&options=-c%20work_mem=1234kB%20--TimeZone=Asia/Seoul&unknown=x",
+        db.jdbc_url()
+    );
+    let entries = [
+        ("connection.url", url.as_str()),
+        ("connection.user", "postgres"),
+        ("connection.passfile", passwords.to_str().unwrap()),
+        ("connection.readOnly", "true"),
+    ];
+    let mut session = connect(&entries).await.unwrap();
+    let settings = "SELECT concat_ws(' ', current_setting('search_path'), current_setting('statement_timeout'), \
+                    current_setting('application_name'), current_setting('work_mem'), current_setting('TimeZone'), \
+                    current_setting('transaction_read_only'))";
+    assert_eq!(shown(&mut session, settings).await, "s,t 7s mine 1234kB Asia/Seoul on");
+}

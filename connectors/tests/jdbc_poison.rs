@@ -1,0 +1,159 @@
+//! The sink: rows that the target refuses are found and told, and nothing else is lost for them.
+
+use towline_connectors::api::{ErrorKind, SinkRecord};
+use towline_connectors::data::{Datum, Schema, Type, Value};
+
+use crate::jdbc_harness::{Sink, at, props, structure};
+use crate::postgres_server::{Database, shared};
+
+fn row(offset: i64, id: i32, text: &str) -> SinkRecord {
+    let fields = vec![
+        ("id", Schema::new(Type::Int32).optional(), Value::Int32(id)),
+        ("v", Schema::new(Type::String).optional(), Value::from(text)),
+    ];
+    at(offset, Datum::default(), structure(fields))
+}
+
+fn rows(ids: impl Iterator<Item = i32>) -> Vec<SinkRecord> {
+    ids.map(|id| row(i64::from(id), id, "fine")).collect()
+}
+
+async fn table(sql: &str) -> Database {
+    let db = shared().database().await;
+    db.run(sql).await;
+    db
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_violation_is_told_with_its_column_or_constraint() {
+    let db = table(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(0, 30); \
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF NEW.id = 12 THEN RAISE EXCEPTION 'not on Sundays' USING ERRCODE = 'SU001'; END IF; RETURN NEW; END $$; \
+         CREATE TABLE t (id int NOT NULL CONSTRAINT has_parent REFERENCES parent, v varchar(6), d date, ip inet, n numeric(4,1), \
+           CONSTRAINT small CHECK (id <> 25)); \
+         CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let text = || Schema::new(Type::String).optional();
+    let record = |id: i32, column: &'static str, value: Value| {
+        let mut fields = vec![
+            ("id", Schema::new(Type::Int32).optional(), if id < 0 { Value::Null } else { Value::Int32(id) }),
+            ("v", text(), Value::from("fine")),
+            ("d", text(), Value::from("2024-02-29")),
+            ("ip", text(), Value::from("::1")),
+            ("n", text(), Value::from("1")),
+        ];
+        if let Some(field) = fields.iter_mut().find(|(name, ..)| *name == column) {
+            field.2 = value;
+        }
+        at(0, Datum::default(), structure(fields))
+    };
+    let bad = [
+        (3, "v", "secret-too-long", "column \"v\" (STRING into character varying(6))"),
+        (4, "d", "secret", "column \"d\" (STRING into date)"),
+        (5, "ip", "secret", "column \"ip\" (STRING into inet)"),
+        (6, "n", "secret", "column \"n\" (STRING into numeric(4,1))"),
+        (7, "n", "123456", "22003"),
+        (12, "", "", "not on Sundays"),
+        (25, "", "", "small"),
+        (99, "", "", "has_parent"),
+        (-1, "", "", "\"id\""),
+    ];
+    let mut records: Vec<SinkRecord> = (0..3).map(|id| record(id, "", Value::Null)).collect();
+    records.extend(bad.iter().map(|(id, column, value, _)| record(*id, column, Value::from(*value))));
+    records.extend((20..23).map(|id| record(id, "", Value::Null)));
+    records.iter_mut().zip(0..).for_each(|(record, offset)| record.origin.offset = offset);
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), (3..12).collect::<Vec<_>>());
+    for (rejected, (.., part)) in rejected.iter().zip(bad) {
+        let said = rejected.error.trace();
+        assert_eq!(rejected.error.kind(), ErrorKind::Data);
+        assert!(said.contains(part) && !said.contains("secret") && !said.contains("123456"), "{part}: {said}");
+        assert!(said.contains(&format!("t-0@{}", rejected.index)) && said.contains("\"public\".\"t\""), "{said}");
+    }
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t").await, "0,1,2,20,21,22");
+    assert_eq!(db.text("SELECT next_offset FROM towline_offsets").await, "15");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constraints_that_wait_for_the_commit_are_the_rows_fault_too() {
+    let db = table(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(0, 9); \
+         CREATE TABLE t (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED, v text CHECK (v <> 'bad'))",
+    )
+    .await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let mut records = rows(0..10);
+    records.push(row(10, 77, "orphan"));
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [10]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "10");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_while_a_bad_row_is_looked_for_rejects_no_good_row() {
+    // A session that writes row 13 alone, or with few others, is ended by the server, until the fuse is gone.
+    let db = table(
+        "CREATE TABLE fuse (n int); INSERT INTO fuse VALUES (1); CREATE TABLE t (id int, v text CHECK (v <> 'bad')); \
+         CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF (SELECT count(*) FROM written) <= 4 AND EXISTS (SELECT FROM written WHERE id = 13) AND EXISTS (SELECT FROM fuse) \
+           THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$; \
+         CREATE TRIGGER c AFTER INSERT ON t REFERENCING NEW TABLE AS written FOR EACH STATEMENT EXECUTE FUNCTION cut()",
+    )
+    .await;
+    let mut sink = Sink::open(&props(&db, &[("max.retries", "1")])).await.unwrap();
+    let mut records = rows(0..32);
+    records[12] = row(12, 12, "bad");
+    for _ in 0..4 {
+        let error = sink.task.put(&records).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retriable, "{error}");
+        assert!(sink.health.message().is_some());
+    }
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "0");
+    db.run("DELETE FROM fuse").await;
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [12]);
+    sink.task.flush().await.unwrap();
+    assert!(sink.health.message().is_none());
+    assert_eq!(db.text("SELECT count(*) || ' ' || count(DISTINCT id) FROM t").await, "31 31");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_rows_among_upserts_and_deletions_are_found() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v varchar(4)); CREATE TABLE kid (id int REFERENCES t); \
+                    INSERT INTO t VALUES (1, 'old'), (2, 'old'), (3, 'old'); INSERT INTO kid VALUES (2)",
+    )
+    .await;
+    let entries =
+        [("insert.mode", "upsert"), ("pk.mode", "record_key"), ("pk.fields", "id"), ("delete.enabled", "true")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let key = |id: i32| Datum::new(std::sync::Arc::new(Schema::new(Type::Int32)), Value::Int32(id));
+    let set = |offset, id, text: &str| {
+        at(offset, key(id), structure(vec![("v", Schema::new(Type::String).optional(), Value::from(text))]))
+    };
+    let gone = |offset, id| at(offset, key(id), Datum::default());
+    let records = [set(0, 1, "new"), gone(1, 2), set(2, 3, "too long"), gone(3, 9), set(4, 4, "four"), gone(5, 3)];
+    let rejected = sink.task.put(&records).await.unwrap();
+    // The row that is too long was deleted later, so that it is not written at all.
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    assert!(rejected[0].error.to_string().contains("kid_id_fkey"), "{}", rejected[0].error);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM t").await, "(1,new) (2,old) (4,four)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_bad_rows_is_no_catastrophe() {
+    let db = table("CREATE TABLE t (id int CHECK (id % 3 > 0), v text)").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let start = std::time::Instant::now();
+    let rejected = sink.task.put(&rows(0..3000)).await.unwrap();
+    println!("1,000 bad rows of 3,000 in {:?}", start.elapsed());
+    assert_eq!(rejected.len(), 1000);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "2000");
+}
