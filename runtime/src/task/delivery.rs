@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use towline_connectors::api::{Error, ErrorKind, Position, Result};
 
 use super::TaskContext;
@@ -30,10 +32,91 @@ enum Way {
         acks: Acks,
     },
     ExactlyOnce {
-        producer: Box<dyn TransactionalProducer>,
+        writer: TransactionWriter,
         /// `transaction.boundary`: how long a transaction collects polls; zero is one transaction a poll.
         interval: Duration,
     },
+}
+
+/// Writes transactions on a task of its own, so that the next one is encoded while one is made durable.
+struct TransactionWriter {
+    jobs: mpsc::Sender<Job>,
+    answers: mpsc::Receiver<Result<Checkpoints>>,
+    /// Commits that are not answered.
+    unanswered: usize,
+    /// What was committed and not told yet.
+    committed: Checkpoints,
+    _task: AbortOnDropHandle<()>,
+}
+
+enum Job {
+    Append(Outgoing),
+    /// The offsets to write last, and what they say.
+    Commit(Outgoing, Checkpoints),
+}
+
+/// Transactions that may wait for their commit.
+const TRANSACTIONS: usize = 2;
+
+impl TransactionWriter {
+    fn start(producer: Box<dyn TransactionalProducer>) -> Self {
+        let (jobs, received) = mpsc::channel(TRANSACTIONS);
+        // More answers than may be under way: writing never waits for someone to listen.
+        let (answered, answers) = mpsc::channel(TRANSACTIONS + 2);
+        let task = AbortOnDropHandle::new(tokio::spawn(write(producer, received, answered)));
+        Self { jobs, answers, unanswered: 0, committed: Checkpoints::new(), _task: task }
+    }
+
+    async fn hand_over(&mut self, job: Job) -> Result<()> {
+        if self.jobs.send(job).await.is_ok() {
+            return Ok(());
+        }
+        // The writer ends with the error that it answers.
+        loop {
+            self.take_answer().await?;
+        }
+    }
+
+    async fn take_answer(&mut self) -> Result<()> {
+        let answer = self.answers.recv().await;
+        let committed = answer.unwrap_or_else(|| Err(Error::fatal("the writer of transactions has ended")))?;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        merge(&mut self.committed, committed);
+        Ok(())
+    }
+
+    async fn commit(&mut self, offsets: Outgoing, checkpoints: Checkpoints) -> Result<()> {
+        while self.unanswered >= TRANSACTIONS {
+            self.take_answer().await?;
+        }
+        self.hand_over(Job::Commit(offsets, checkpoints)).await?;
+        self.unanswered += 1;
+        Ok(())
+    }
+}
+
+/// Ends at the first failure: the transaction is then worth nothing, and dropping the producer gives it up.
+async fn write(
+    mut producer: Box<dyn TransactionalProducer>,
+    mut jobs: mpsc::Receiver<Job>,
+    answers: mpsc::Sender<Result<Checkpoints>>,
+) {
+    while let Some(job) = jobs.recv().await {
+        let done = match job {
+            Job::Append(batch) => match producer.send(batch).await {
+                Ok(()) => continue,
+                Err(error) => Err(error),
+            },
+            Job::Commit(offsets, checkpoints) => match producer.send(offsets).await {
+                Ok(()) => producer.commit().await.map(|()| checkpoints),
+                Err(error) => Err(error),
+            },
+        };
+        let failed = done.is_err();
+        if answers.send(done.map_err(unsent)).await.is_err() || failed {
+            return;
+        }
+    }
 }
 
 impl Delivery {
@@ -48,7 +131,7 @@ impl Delivery {
             let id = format!("{}-{}-{}", context.worker.text("group.id"), context.connector, context.task);
             let producer = context.kafka.transactional_producer(&id, &settings).await?;
             context.stores.offsets.catch_up(context.kafka.as_ref()).await?;
-            Way::ExactlyOnce { producer, interval: boundary(context)? }
+            Way::ExactlyOnce { writer: TransactionWriter::start(producer), interval: boundary(context)? }
         } else {
             Way::AtLeastOnce { producer: context.kafka.producer(&settings)?, acks: Acks::default() }
         };
@@ -70,9 +153,9 @@ impl Delivery {
                 // A chunk whose records were all dropped still moves the offsets, in its turn.
                 acks.push(sent, bytes, checkpoints);
             }
-            Way::ExactlyOnce { producer, .. } => {
+            Way::ExactlyOnce { writer, .. } => {
                 for batch in batches {
-                    producer.send(batch).await.map_err(unsent)?;
+                    writer.hand_over(Job::Append(batch)).await?;
                 }
                 merge(&mut self.committable, checkpoints);
             }
@@ -88,7 +171,7 @@ impl Delivery {
         }
     }
 
-    /// Takes in the answer to the oldest chunk; for ever pending if none is to come. Cancel-safe.
+    /// Takes in the next answer to what was sent; for ever pending if none is to come. Cancel-safe.
     ///
     /// # Errors
     /// Records were refused, and the policy does not skip them.
@@ -98,6 +181,7 @@ impl Delivery {
                 Some(answered) => take(acks, &mut self.committable, tolerance, answered),
                 None => Ok(()),
             },
+            Way::ExactlyOnce { writer, .. } if writer.unanswered > 0 => writer.take_answer().await,
             _ => std::future::pending().await,
         }
     }
@@ -116,40 +200,33 @@ impl Delivery {
         self.due().is_some_and(|due| due <= Instant::now())
     }
 
-    /// Commits offsets, exactly once with the records before them; what was committed.
+    /// Commits offsets, exactly once with the records before them; what was committed since the last call.
     ///
     /// # Errors
     /// What ends the task: exactly once, any failure, as a part of a transaction is worth nothing.
     pub(super) async fn commit(&mut self, context: &TaskContext) -> Result<Checkpoints> {
         self.committed_at = Instant::now();
-        if self.committable.is_empty() {
-            return Ok(Checkpoints::new());
-        }
-        let offsets: Vec<(Position, Option<Position>)> =
-            self.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
-        match &mut self.way {
-            Way::AtLeastOnce { .. } => match context.stores.offsets.put(&context.connector, &offsets).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Retriable => {
-                    tracing::warn!(connector = %context.connector, task = context.task, %error, "offsets not committed yet");
-                    return Ok(Checkpoints::new());
+        if !self.committable.is_empty() {
+            let offsets: Vec<(Position, Option<Position>)> =
+                self.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
+            match &mut self.way {
+                Way::AtLeastOnce { .. } => match context.stores.offsets.put(&context.connector, &offsets).await {
+                    Ok(()) => return Ok(std::mem::take(&mut self.committable)),
+                    Err(error) if error.kind() == ErrorKind::Retriable => {
+                        tracing::warn!(connector = %context.connector, task = context.task, %error, "offsets not committed yet");
+                    }
+                    Err(error) => return Err(error),
+                },
+                Way::ExactlyOnce { writer, .. } => {
+                    let batch = context.stores.offsets.batch(&context.connector, &offsets);
+                    writer.commit(batch, std::mem::take(&mut self.committable)).await?;
                 }
-                Err(error) => return Err(error),
-            },
-            Way::ExactlyOnce { producer, .. } => {
-                let failed = |error: Error| {
-                    let message = format!(
-                        "Failed to flush offsets and/or records for task {}-{}",
-                        context.connector, context.task
-                    );
-                    Error::fatal(message).caused_by(error)
-                };
-                let batch = context.stores.offsets.batch(&context.connector, &offsets);
-                producer.send(batch).await.map_err(failed)?;
-                producer.commit().await.map_err(failed)?;
             }
         }
-        Ok(std::mem::take(&mut self.committable))
+        Ok(match &mut self.way {
+            Way::AtLeastOnce { .. } => Checkpoints::new(),
+            Way::ExactlyOnce { writer, .. } => std::mem::take(&mut writer.committed),
+        })
     }
 
     /// Waits for outstanding answers, within bounds, and commits; after a failure what is not committed is given up.
@@ -157,25 +234,34 @@ impl Delivery {
     /// # Errors
     /// As [`Self::commit`].
     pub(super) async fn finish(&mut self, context: &TaskContext, tolerance: &Tolerance, well: bool) -> Result<()> {
-        if let Way::AtLeastOnce { acks, .. } = &mut self.way {
-            let deadline = Instant::now() + context.worker.millis("offset.flush.timeout.ms");
-            while !acks.is_empty() {
-                match tokio::time::timeout_at(deadline, acks.next()).await {
-                    Ok(Some(answered)) => take(acks, &mut self.committable, tolerance, answered)?,
-                    Ok(None) => break,
-                    Err(_) => {
-                        tracing::warn!(
-                            connector = %context.connector, task = context.task, bytes = acks.bytes(),
-                            "stopped before all records were acknowledged; they are read again by the next run"
-                        );
-                        break;
-                    }
-                }
-            }
-        } else if !well {
+        let exactly_once = matches!(self.way, Way::ExactlyOnce { .. });
+        if exactly_once && !well {
             return Ok(());
         }
+        if exactly_once {
+            self.commit(context).await?;
+        }
+        let deadline = Instant::now() + context.worker.millis("offset.flush.timeout.ms");
+        while self.is_unanswered() {
+            match tokio::time::timeout_at(deadline, self.settle(tolerance)).await {
+                Ok(settled) => settled?,
+                Err(_) => {
+                    tracing::warn!(
+                        connector = %context.connector, task = context.task,
+                        "stopped before all records were acknowledged; they are read again by the next run"
+                    );
+                    break;
+                }
+            }
+        }
         self.commit(context).await.map(drop)
+    }
+
+    fn is_unanswered(&self) -> bool {
+        match &self.way {
+            Way::AtLeastOnce { acks, .. } => !acks.is_empty(),
+            Way::ExactlyOnce { writer, .. } => writer.unanswered > 0,
+        }
     }
 }
 
