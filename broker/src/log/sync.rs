@@ -1,5 +1,6 @@
 //! Group commit: a few threads make appended batches durable; what arrives for a partition while it is being
-//! synced shares its next round, and partitions do not wait for each other.
+//! synced shares its next round, and partitions do not wait for each other. What nobody waits for is gathered for a
+//! moment, and goes along if somebody comes to wait.
 //!
 //! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
 //! appends until a restart has read back what is really on disk.
@@ -8,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
@@ -17,6 +19,9 @@ use super::segment::{Segment, segment_path};
 
 /// Partitions that are synced at the same time; each thread only waits for the disk.
 const THREADS: usize = 8;
+
+/// How long appends that nobody waits for are gathered.
+const GATHERED: Duration = Duration::from_millis(2);
 
 /// What of a segment is to be synced.
 struct Unsynced {
@@ -32,12 +37,16 @@ struct Asked {
     waiting: Vec<Done>,
     /// Something was asked since a thread began to work on it.
     again: bool,
+    /// It is gathering, and nobody waits.
+    gathering: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Arc<Partition>>,
-    /// By address of a partition that is ready or being worked on.
+    /// Partitions that gather, and until when; those that somebody came to wait for are in `ready` as well.
+    gathering: VecDeque<(Instant, Arc<Partition>)>,
+    /// By address of a partition that gathers, is ready or is being worked on.
     asked: HashMap<usize, Asked>,
     closed: bool,
 }
@@ -97,10 +106,15 @@ impl Syncer {
             fresh = true;
             Asked::default()
         });
+        let waits = done.is_some();
         asked.waiting.extend(done);
         asked.again = true;
-        if fresh {
+        if waits && (fresh || asked.gathering) {
+            asked.gathering = false;
             queue.ready.push_back(partition.clone());
+            self.wake.notify_one();
+        } else if fresh {
+            queue.gather(partition.clone());
             self.wake.notify_one();
         }
     }
@@ -119,7 +133,12 @@ impl Syncer {
     fn begin(&self) -> Option<(Arc<Partition>, Vec<Done>)> {
         let mut queue = self.lock();
         loop {
-            if let Some(partition) = queue.ready.pop_front() {
+            let now = Instant::now();
+            if let Some(partition) = queue.next(now) {
+                if !queue.gathering.is_empty() {
+                    // Another must look after the time meanwhile.
+                    self.wake.notify_one();
+                }
                 let asked = queue.asked.entry(address(&partition)).or_default();
                 asked.again = false;
                 let waiting = std::mem::take(&mut asked.waiting);
@@ -128,7 +147,13 @@ impl Syncer {
             if queue.closed {
                 return None;
             }
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match queue.gathering.front() {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some((until, _)) => {
+                    let left = until.saturating_duration_since(now);
+                    self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -136,11 +161,34 @@ impl Syncer {
     fn end(&self, partition: Arc<Partition>) {
         let mut queue = self.lock();
         let key = address(&partition);
-        if queue.asked.get(&key).is_some_and(|asked| asked.again) {
-            queue.ready.push_back(partition);
-        } else {
-            queue.asked.remove(&key);
+        match queue.asked.get(&key) {
+            Some(asked) if asked.again && asked.waiting.is_empty() => queue.gather(partition),
+            Some(asked) if asked.again => queue.ready.push_back(partition),
+            _ => {
+                queue.asked.remove(&key);
+            }
         }
+    }
+}
+
+impl Queue {
+    fn gather(&mut self, partition: Arc<Partition>) {
+        self.asked.entry(address(&partition)).or_default().gathering = true;
+        self.gathering.push_back((Instant::now() + GATHERED, partition));
+    }
+
+    /// The next partition to work on.
+    fn next(&mut self, now: Instant) -> Option<Arc<Partition>> {
+        while let Some((until, _)) = self.gathering.front()
+            && (*until <= now || self.closed)
+        {
+            let (_, partition) = self.gathering.pop_front()?;
+            let asked = self.asked.get_mut(&address(&partition));
+            if asked.is_some_and(|asked| std::mem::take(&mut asked.gathering)) {
+                self.ready.push_back(partition);
+            }
+        }
+        self.ready.pop_front()
     }
 }
 
