@@ -1,6 +1,6 @@
 //! Group commit: a few threads make appended batches durable; what arrives for a partition while it is being
-//! synced shares its next round, and partitions do not wait for each other. What nobody waits for is gathered for a
-//! moment, and goes along if somebody comes to wait.
+//! synced shares its next round, and partitions do not wait for each other. What nobody waits for is synced at
+//! once too, but between rounds that nobody waits for appends are gathered for a moment.
 //!
 //! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
 //! appends until a restart has read back what is really on disk.
@@ -30,6 +30,17 @@ struct Unsynced {
     files: Vec<Arc<dyn super::fs::LogFile>>,
 }
 type Done = oneshot::Sender<Result<(), ResponseError>>;
+
+/// How soon a partition is to be synced that nobody is working on.
+#[derive(Debug, Clone, Copy)]
+enum Urgency {
+    /// Now: somebody waits.
+    Waits,
+    /// Now, unless it gathers.
+    Soon,
+    /// After it has gathered.
+    Gathers,
+}
 
 /// What is asked for one partition.
 #[derive(Debug, Default)]
@@ -76,13 +87,18 @@ impl Syncer {
     /// Resolves when all that was appended before the call is on disk.
     pub(crate) fn sync(&self, partition: &Arc<Partition>) -> oneshot::Receiver<Result<(), ResponseError>> {
         let (done, receiver) = oneshot::channel();
-        self.push(partition, Some(done));
+        self.push(partition, Some(done), Urgency::Waits);
         receiver
     }
 
     /// Like [`Syncer::sync`] when nobody waits.
     pub(crate) fn sync_later(&self, partition: &Arc<Partition>) {
-        self.push(partition, None);
+        self.push(partition, None, Urgency::Soon);
+    }
+
+    /// Like [`Syncer::sync_later`] when somebody will probably come to wait: first gathers what else there is.
+    pub(crate) fn sync_gathered(&self, partition: &Arc<Partition>) {
+        self.push(partition, None, Urgency::Gathers);
     }
 
     /// Lets the threads end after what is queued.
@@ -95,7 +111,7 @@ impl Syncer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, partition: &Arc<Partition>, done: Option<Done>) {
+    fn push(&self, partition: &Arc<Partition>, done: Option<Done>, urgency: Urgency) {
         let mut queue = self.lock();
         if queue.closed {
             // Dropping the sender tells the waiter that durability is not known.
@@ -106,17 +122,18 @@ impl Syncer {
             fresh = true;
             Asked::default()
         });
-        let waits = done.is_some();
         asked.waiting.extend(done);
         asked.again = true;
-        if waits && (fresh || asked.gathering) {
-            asked.gathering = false;
-            queue.ready.push_back(partition.clone());
-            self.wake.notify_one();
-        } else if fresh {
-            queue.gather(partition.clone());
-            self.wake.notify_one();
+        match urgency {
+            Urgency::Waits if fresh || asked.gathering => {
+                asked.gathering = false;
+                queue.ready.push_back(partition.clone());
+            }
+            Urgency::Soon if fresh => queue.ready.push_back(partition.clone()),
+            Urgency::Gathers if fresh => queue.gather(partition.clone()),
+            _ => return,
         }
+        self.wake.notify_one();
     }
 
     fn run(&self) {
