@@ -119,7 +119,12 @@ impl Handle {
         let durable = waits.then(|| self.0.syncer.sync(partition));
         // Under group commit readers see what is on disk, so what nobody waits for must get there too.
         if !waits && (rolled || group_commit) {
-            self.0.syncer.sync_later(partition);
+            if header.is_transactional() {
+                // The end of the transaction will wait for it.
+                self.0.syncer.sync_gathered(partition);
+            } else {
+                self.0.syncer.sync_later(partition);
+            }
         }
         Ok(PendingAppend { outcome: AppendOutcome { base_offset, last_offset, log_append_time, log_start }, durable })
     }

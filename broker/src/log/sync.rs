@@ -1,5 +1,6 @@
 //! Group commit: a few threads make appended batches durable; what arrives for a partition while it is being
-//! synced shares its next round, and partitions do not wait for each other.
+//! synced shares its next round, and partitions do not wait for each other. What nobody waits for is synced at
+//! once too, but between rounds that nobody waits for appends are gathered for a moment.
 //!
 //! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
 //! appends until a restart has read back what is really on disk.
@@ -8,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
@@ -18,6 +20,9 @@ use super::segment::{Segment, segment_path};
 /// Partitions that are synced at the same time; each thread only waits for the disk.
 const THREADS: usize = 8;
 
+/// How long appends that nobody waits for are gathered.
+const GATHERED: Duration = Duration::from_millis(2);
+
 /// What of a segment is to be synced.
 struct Unsynced {
     base: i64,
@@ -26,18 +31,33 @@ struct Unsynced {
 }
 type Done = oneshot::Sender<Result<(), ResponseError>>;
 
+/// How soon a partition is to be synced that nobody is working on.
+#[derive(Debug, Clone, Copy)]
+enum Urgency {
+    /// Now: somebody waits.
+    Waits,
+    /// Now, unless it gathers.
+    Soon,
+    /// After it has gathered.
+    Gathers,
+}
+
 /// What is asked for one partition.
 #[derive(Debug, Default)]
 struct Asked {
     waiting: Vec<Done>,
     /// Something was asked since a thread began to work on it.
     again: bool,
+    /// It is gathering, and nobody waits.
+    gathering: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Arc<Partition>>,
-    /// By address of a partition that is ready or being worked on.
+    /// Partitions that gather, and until when; those that somebody came to wait for are in `ready` as well.
+    gathering: VecDeque<(Instant, Arc<Partition>)>,
+    /// By address of a partition that gathers, is ready or is being worked on.
     asked: HashMap<usize, Asked>,
     closed: bool,
 }
@@ -67,13 +87,18 @@ impl Syncer {
     /// Resolves when all that was appended before the call is on disk.
     pub(crate) fn sync(&self, partition: &Arc<Partition>) -> oneshot::Receiver<Result<(), ResponseError>> {
         let (done, receiver) = oneshot::channel();
-        self.push(partition, Some(done));
+        self.push(partition, Some(done), Urgency::Waits);
         receiver
     }
 
     /// Like [`Syncer::sync`] when nobody waits.
     pub(crate) fn sync_later(&self, partition: &Arc<Partition>) {
-        self.push(partition, None);
+        self.push(partition, None, Urgency::Soon);
+    }
+
+    /// Like [`Syncer::sync_later`] when somebody will probably come to wait: first gathers what else there is.
+    pub(crate) fn sync_gathered(&self, partition: &Arc<Partition>) {
+        self.push(partition, None, Urgency::Gathers);
     }
 
     /// Lets the threads end after what is queued.
@@ -86,7 +111,7 @@ impl Syncer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, partition: &Arc<Partition>, done: Option<Done>) {
+    fn push(&self, partition: &Arc<Partition>, done: Option<Done>, urgency: Urgency) {
         let mut queue = self.lock();
         if queue.closed {
             // Dropping the sender tells the waiter that durability is not known.
@@ -99,10 +124,16 @@ impl Syncer {
         });
         asked.waiting.extend(done);
         asked.again = true;
-        if fresh {
-            queue.ready.push_back(partition.clone());
-            self.wake.notify_one();
+        match urgency {
+            Urgency::Waits if fresh || asked.gathering => {
+                asked.gathering = false;
+                queue.ready.push_back(partition.clone());
+            }
+            Urgency::Soon if fresh => queue.ready.push_back(partition.clone()),
+            Urgency::Gathers if fresh => queue.gather(partition.clone()),
+            _ => return,
         }
+        self.wake.notify_one();
     }
 
     fn run(&self) {
@@ -119,7 +150,12 @@ impl Syncer {
     fn begin(&self) -> Option<(Arc<Partition>, Vec<Done>)> {
         let mut queue = self.lock();
         loop {
-            if let Some(partition) = queue.ready.pop_front() {
+            let now = Instant::now();
+            if let Some(partition) = queue.next(now) {
+                if !queue.gathering.is_empty() {
+                    // Another must look after the time meanwhile.
+                    self.wake.notify_one();
+                }
                 let asked = queue.asked.entry(address(&partition)).or_default();
                 asked.again = false;
                 let waiting = std::mem::take(&mut asked.waiting);
@@ -128,7 +164,13 @@ impl Syncer {
             if queue.closed {
                 return None;
             }
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match queue.gathering.front() {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some((until, _)) => {
+                    let left = until.saturating_duration_since(now);
+                    self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -136,11 +178,34 @@ impl Syncer {
     fn end(&self, partition: Arc<Partition>) {
         let mut queue = self.lock();
         let key = address(&partition);
-        if queue.asked.get(&key).is_some_and(|asked| asked.again) {
-            queue.ready.push_back(partition);
-        } else {
-            queue.asked.remove(&key);
+        match queue.asked.get(&key) {
+            Some(asked) if asked.again && asked.waiting.is_empty() => queue.gather(partition),
+            Some(asked) if asked.again => queue.ready.push_back(partition),
+            _ => {
+                queue.asked.remove(&key);
+            }
         }
+    }
+}
+
+impl Queue {
+    fn gather(&mut self, partition: Arc<Partition>) {
+        self.asked.entry(address(&partition)).or_default().gathering = true;
+        self.gathering.push_back((Instant::now() + GATHERED, partition));
+    }
+
+    /// The next partition to work on.
+    fn next(&mut self, now: Instant) -> Option<Arc<Partition>> {
+        while let Some((until, _)) = self.gathering.front()
+            && (*until <= now || self.closed)
+        {
+            let (_, partition) = self.gathering.pop_front()?;
+            let asked = self.asked.get_mut(&address(&partition));
+            if asked.is_some_and(|asked| std::mem::take(&mut asked.gathering)) {
+                self.ready.push_back(partition);
+            }
+        }
+        self.ready.pop_front()
     }
 }
 

@@ -226,7 +226,7 @@ impl Coordinator {
         if let Some(next) = transaction.add(producer_id, epoch, partitions, now_ms())? {
             let written = self.write(&entry.id, Some(&next))?;
             if self.config.sync_policy == SyncPolicy::GroupCommit {
-                self.syncer.sync_later(&written);
+                self.syncer.sync_gathered(&written);
             }
             *transaction = next;
         }

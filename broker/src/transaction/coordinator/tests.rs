@@ -51,6 +51,12 @@ impl World {
         World::start(self.fs, dir)
     }
 
+    /// From now on nothing reaches the disk but what the test syncs.
+    fn stop_syncing(&mut self) {
+        self.coordinator.syncer.close();
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+
     fn partition(&self, topic: &str) -> Arc<Partition> {
         self.cluster.partition(topic, 0).unwrap()
     }
@@ -146,7 +152,7 @@ async fn a_power_cut_in_an_end_leaves_it_whole_whatever_had_reached_the_disk() {
     for commit in [true, false] {
         for survives in 0..8 {
             let dir = tempfile::tempdir().unwrap();
-            let (world, producer) = begun(dir.path()).await;
+            let (mut world, producer) = begun(dir.path()).await;
             // A transaction before, with the opposite end.
             world.add(producer, &["a", "b"]);
             world.append(producer, "a", 0);
@@ -158,7 +164,7 @@ async fn a_power_cut_in_an_end_leaves_it_whole_whatever_had_reached_the_disk() {
             world.append(producer, "b", 1);
             world.partition("a").sync_now().unwrap();
             world.partition("b").sync_now().unwrap();
-            world.coordinator.syncer.close();
+            world.stop_syncing();
             world.prepare(producer, commit, &["a", "b"]);
             let synced = [world.state_log(), world.partition("a"), world.partition("b")];
             for (bit, partition) in synced.iter().enumerate() {
@@ -189,7 +195,7 @@ async fn a_power_cut_in_an_end_leaves_it_whole_whatever_had_reached_the_disk() {
 async fn a_transaction_of_which_only_the_data_is_left_is_aborted() {
     for known in [TransactionState::PrepareCommit, TransactionState::CompleteCommit] {
         let dir = tempfile::tempdir().unwrap();
-        let (world, producer) = begun(dir.path()).await;
+        let (mut world, producer) = begun(dir.path()).await;
         world.add(producer, &["a", "b"]);
         world.append(producer, "a", 0);
         world.append(producer, "b", 0);
@@ -197,7 +203,7 @@ async fn a_transaction_of_which_only_the_data_is_left_is_aborted() {
         if known == TransactionState::CompleteCommit {
             world.state_log().sync_now().unwrap();
         }
-        world.coordinator.syncer.close();
+        world.stop_syncing();
         world.add(producer, &["a"]);
         world.append(producer, "a", 1);
         world.partition("a").sync_now().unwrap();
