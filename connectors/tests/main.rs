@@ -4,6 +4,7 @@
 
 mod jdbc_connection;
 mod jdbc_debezium_sink;
+mod jdbc_exact;
 mod jdbc_harness;
 mod jdbc_poison;
 mod jdbc_round_trip;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::exact;
 use super::numeric::{NotDecimal, RawNumeric};
 use super::temporal::{self, DAY_MICROS, DAY_MILLIS, PG_EPOCH_DAYS, PG_EPOCH_MICROS, Zone};
 use super::type_map::{Granularity, NumericForm, NumericMapping, PgType, numeric_form};
@@ -82,6 +83,8 @@ pub enum FieldDecoder {
     Timestamp(Granularity, Zone, bool),
     /// Timestamp with zone.
     TimestampTz(Granularity, Zone, bool),
+    /// STRING of a date or time, as PostgreSQL prints it.
+    Exact(PgType),
 }
 
 impl FieldDecoder {
@@ -148,6 +151,7 @@ impl FieldDecoder {
             Self::Date(legacy) => date(i32::from_be_bytes(fixed(&field)?), *legacy),
             Self::Time(zone) => time(i64::from_be_bytes(fixed(&field)?), zone),
             Self::TimeTz => time_tz(fixed(&field)?),
+            Self::Exact(kind) => exact::decode(*kind, &field)?,
             Self::Timestamp(granularity, zone, legacy) => {
                 let micros = i64::from_be_bytes(fixed(&field)?);
                 timestamp(micros, *granularity, zone, *legacy, false)
