@@ -11,4 +11,6 @@ mod jdbc_round_trip;
 mod jdbc_sink;
 mod jdbc_sink_types;
 mod jdbc_source;
+mod jdbc_source_traps;
+mod jdbc_source_types;
 mod postgres_server;

@@ -299,19 +299,17 @@ fn infinite(positive: bool, granularity: Granularity) -> Value {
     }
 }
 
-/// Microseconds since 1970 of a raw timestamp field in the zone that counts for offsets; `None` if infinite.
-pub fn raw_timestamp(field: &[u8], zoned: bool, zone: &Zone) -> Option<i64> {
+/// Microseconds since 1970 of a raw timestamp field, as the column shows it; `None` if infinite.
+pub fn raw_timestamp(field: &[u8]) -> Option<i64> {
     let raw = i64::from_be_bytes(field.try_into().ok()?);
     (raw != i64::MAX && raw != i64::MIN).then_some(())?;
-    let micros = raw.checked_add(PG_EPOCH_MICROS)?;
-    Some(if zoned { micros } else { zone.to_instant(micros) })
+    raw.checked_add(PG_EPOCH_MICROS)
 }
 
 /// Microseconds since 1970 of midnight of a raw date field.
-pub fn raw_date(field: &[u8], zone: &Zone) -> Option<i64> {
+pub fn raw_date(field: &[u8]) -> Option<i64> {
     let days = i32::from_be_bytes(field.try_into().ok()?);
-    (days != i32::MAX && days != i32::MIN).then_some(())?;
-    Some(zone.to_instant((i64::from(days) + PG_EPOCH_DAYS) * DAY_MICROS))
+    (days != i32::MAX && days != i32::MIN).then_some((i64::from(days) + PG_EPOCH_DAYS) * DAY_MICROS)
 }
 
 #[cfg(test)]

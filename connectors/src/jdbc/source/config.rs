@@ -88,7 +88,7 @@ pub(super) struct SourceConfig {
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new()))))
+    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new())))).for_forms()
 }
 
 fn data_keys(def: ConfigDef) -> ConfigDef {

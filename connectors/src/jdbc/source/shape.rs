@@ -135,6 +135,14 @@ pub(super) async fn plan(
 ) -> Result<Shape> {
     let label = relation.label();
     let broken = |error| failure::to_error(error, &format!("could not read the catalog about {label}"));
+    if let Some(twice) =
+        columns.iter().enumerate().find(|(at, column)| columns[..*at].iter().any(|c| c.name == column.name))
+    {
+        return Err(Error::config(format!(
+            "{label} has two columns named \"{}\": give one of them another name with AS",
+            twice.1.name
+        )));
+    }
     let (names, offsets) = offset_columns(relation, &columns, config)?;
     let mut fields = Vec::new();
     let mut decoders = Vec::new();
