@@ -7,11 +7,11 @@ use towline_connectors::jdbc::JdbcSourceConnector;
 use crate::jdbc_harness::{Source, SourceRecord, props, until};
 use crate::postgres_server::{PostgresServer, shared};
 
-fn ids(records: &[SourceRecord]) -> Vec<i64> {
+pub(crate) fn ids(records: &[SourceRecord]) -> Vec<i64> {
     records.iter().map(|record| field(record, "id").as_i64().unwrap()).collect()
 }
 
-fn field(record: &SourceRecord, name: &str) -> Value {
+pub(crate) fn field(record: &SourceRecord, name: &str) -> Value {
     let datum = &record.record.value;
     let (at, _) = datum.schema.as_ref().unwrap().field(name).unwrap();
     let Value::Struct(values) = &datum.value else { panic!("no struct") };

@@ -4,10 +4,13 @@
 
 mod jdbc_connection;
 mod jdbc_debezium_sink;
+mod jdbc_exact;
 mod jdbc_harness;
 mod jdbc_poison;
 mod jdbc_round_trip;
 mod jdbc_sink;
 mod jdbc_sink_types;
 mod jdbc_source;
+mod jdbc_source_traps;
+mod jdbc_source_types;
 mod postgres_server;

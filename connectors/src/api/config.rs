@@ -125,6 +125,8 @@ pub struct ConfigKey {
     pub display_name: Cow<'static, str>,
     /// Keys whose meaning depends on this one.
     pub dependents: Vec<Cow<'static, str>>,
+    /// Values to offer.
+    pub recommended: &'static [&'static str],
 }
 
 impl ConfigKey {
@@ -144,6 +146,7 @@ impl ConfigKey {
             order: -1,
             width: Width::None,
             dependents: Vec::new(),
+            recommended: &[],
         }
     }
 
@@ -326,6 +329,28 @@ impl ConfigDef {
         self
     }
 
+    /// The same table, completed for forms: keys that take one of some texts offer them, and every key has a width.
+    /// Kafka's own keys do neither.
+    pub fn for_forms(mut self) -> Self {
+        for key in &mut self.keys {
+            if let Validator::OneOf(texts) | Validator::OneOfAnyCase(texts) | Validator::LowerOrUpper(texts) =
+                key.validator
+            {
+                key.recommended = texts;
+            } else if key.kind == ConfigType::Boolean {
+                key.recommended = &["true", "false"];
+            }
+            if key.width == Width::None {
+                key.width = match key.kind {
+                    ConfigType::Boolean | ConfigType::Short | ConfigType::Int | ConfigType::Long => Width::Short,
+                    ConfigType::List => Width::Long,
+                    _ => Width::Medium,
+                };
+            }
+        }
+        self
+    }
+
     /// The keys in declaration order.
     pub fn keys(&self) -> &[ConfigKey] {
         &self.keys
@@ -341,7 +366,10 @@ impl ConfigDef {
         self.keys
             .iter()
             .map(|key| {
-                let mut value = ConfigValue { name: key.name.to_string(), ..ConfigValue::default() };
+                let recommended_values =
+                    key.recommended.iter().filter(|text| !text.is_empty()).map(|text| (*text).to_owned()).collect();
+                let mut value =
+                    ConfigValue { name: key.name.to_string(), recommended_values, ..ConfigValue::default() };
                 match props.get(&*key.name).map(|text| key.parse(text)) {
                     Some(Ok(text)) => value.value = Some(text),
                     Some(Err(error)) => value.errors.push(error),

@@ -19,6 +19,12 @@ pub trait SinkConnector: Send + Sync {
     /// Errors that show only by connecting; called for config/validate and before a connector is created.
     async fn check(&self, props: &Props) -> Vec<ConfigError>;
 
+    /// Values to offer for keys, from what the config leads to so far; called for config/validate only. What can't be
+    /// found out is left out.
+    async fn recommend(&self, _props: &Props) -> Vec<(&'static str, Vec<String>)> {
+        Vec::new()
+    }
+
     /// Opens one task. All tasks of a sink have the connector's config.
     ///
     /// # Errors

@@ -305,43 +305,91 @@ fn precision(schema: &Schema, scale: i32) -> Option<i32> {
     (1..=1000).contains(&precision).then_some(precision).filter(|precision| scale >= 0 && scale <= *precision)
 }
 
+/// Types that may be made from a source's word: those that every PostgreSQL has, and some of extensions.
+const PROPAGATED: &[&str] = &[
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "money",
+    "citext",
+    "tsvector",
+    "tsquery",
+    "oid",
+    "json",
+    "jsonb",
+    "uuid",
+    "xml",
+    "ltree",
+    "hstore",
+    "int4range",
+    "int8range",
+    "numrange",
+    "tsrange",
+    "tstzrange",
+    "daterange",
+    "int4multirange",
+    "int8multirange",
+    "nummultirange",
+    "tsmultirange",
+    "tstzmultirange",
+    "datemultirange",
+    "interval",
+    "bit",
+    "bit varying",
+    "numeric",
+    "date",
+    "time",
+    "time without time zone",
+    "time with time zone",
+    "timestamp",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "timetz",
+    "timestamptz",
+    "point",
+    "line",
+    "lseg",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "pg_lsn",
+    "jsonpath",
+    "integer",
+    "bigint",
+    "smallint",
+    "real",
+    "double precision",
+    "boolean",
+    "text",
+    "character varying",
+    "bytea",
+];
+
 /// The source column's own type, where the source was told to propagate it and it is one of PostgreSQL.
 fn propagated_type(schema: &Schema) -> Option<String> {
     let parameter = |name: &str| schema.parameters.get(&format!("__debezium.source.column.{name}"));
     let name = parameter("type")?.trim().to_ascii_lowercase();
     let length =
         parameter("length").and_then(|text| text.trim().parse::<u32>().ok()).filter(|n| (1..=10_485_760).contains(n));
-    let plain = [
-        "inet",
-        "cidr",
-        "macaddr",
-        "macaddr8",
-        "money",
-        "citext",
-        "tsvector",
-        "tsquery",
-        "oid",
-        "json",
-        "jsonb",
-        "uuid",
-        "xml",
-        "ltree",
-        "int4range",
-        "int8range",
-        "numrange",
-        "tsrange",
-        "tstzrange",
-        "daterange",
-        "interval",
-    ];
     match (name.as_str(), schema.kind, length) {
-        (name, Type::String, _) if plain.contains(&name) => Some(name.to_owned()),
-        ("oid", Type::Int64, _) => Some("oid".to_owned()),
-        ("money", Type::Bytes, _) => Some("money".to_owned()),
         ("varchar" | "character varying", Type::String, Some(length)) => Some(format!("varchar({length})")),
         ("bpchar" | "char" | "character", Type::String, Some(length)) => Some(format!("char({length})")),
+        (name, Type::String, _) if PROPAGATED.contains(&without_modifiers(name)?.as_str()) => Some(name.to_owned()),
+        ("oid", Type::Int64, _) => Some("oid".to_owned()),
+        ("money", Type::Bytes, _) => Some("money".to_owned()),
         _ => None,
     }
+}
+
+/// `timestamp(3) without time zone[]` without its digits and brackets; `None` if it is no plain type name.
+fn without_modifiers(name: &str) -> Option<String> {
+    let name = name.trim_end_matches("[]");
+    let Some((before, rest)) = name.split_once('(') else { return Some(name.to_owned()) };
+    let (modifiers, after) = rest.split_once(')')?;
+    let plain = modifiers.chars().all(|c| c.is_ascii_digit() || matches!(c, ',' | ' ' | '-'));
+    plain.then(|| format!("{before}{after}"))
 }
 
 #[cfg(test)]
@@ -399,6 +447,11 @@ mod tests {
         };
         assert_eq!(kind(&propagated("VARCHAR", "20")).unwrap(), "varchar(20)");
         assert_eq!(kind(&propagated("INET", "")).unwrap(), "inet");
-        assert_eq!(kind(&propagated("GEOMETRY; DROP TABLE", "1")), None);
+        assert_eq!(
+            kind(&propagated("timestamp(3) without time zone[]", "")).unwrap(),
+            "timestamp(3) without time zone[]"
+        );
+        assert_eq!(kind(&propagated("inet; DROP TABLE", "1")), None);
+        assert_eq!(kind(&propagated("numeric(1); DROP TABLE x; --)", "1")), None);
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::exact;
 use super::numeric::{NotDecimal, RawNumeric};
 use super::temporal::{self, DAY_MICROS, DAY_MILLIS, PG_EPOCH_DAYS, PG_EPOCH_MICROS, Zone};
 use super::type_map::{Granularity, NumericForm, NumericMapping, PgType, numeric_form};
@@ -84,6 +85,8 @@ pub enum FieldDecoder {
     Timestamp(Granularity, Zone, bool),
     /// Timestamp with zone.
     TimestampTz(Granularity, Zone, bool),
+    /// STRING of a date or time, as PostgreSQL prints it.
+    Exact(PgType),
 }
 
 impl FieldDecoder {
@@ -142,6 +145,7 @@ impl FieldDecoder {
                 out.push(Value::String(utf8(row.slice(at.start + 1..at.end))?));
             }
             Self::Bytes => out.push(Value::Bytes(row.slice(at))),
+            Self::Exact(kind) => out.push(exact::decode(*kind, &row.slice(at))?),
             _ => out.push(self.decode_slice(&row[at])?),
         }
         Ok(())
@@ -166,7 +170,7 @@ impl FieldDecoder {
             Self::Float32 => Value::Float32(f32::from_be_bytes(fixed(field)?)),
             Self::Float64 => Value::Float64(f64::from_be_bytes(fixed(field)?)),
             Self::Bool => Value::Boolean(fixed::<1>(field)?[0] != 0),
-            Self::Text | Self::Jsonb | Self::Bytes => return Err(FieldError::Shape),
+            Self::Text | Self::Jsonb | Self::Bytes | Self::Exact(_) => return Err(FieldError::Shape),
             Self::Char => character(fixed::<1>(field)?[0]),
             Self::Uuid => Value::from(uuid(fixed(field)?)),
             Self::Bit | Self::BitNumber | Self::BitDigits => self.bits(field)?,
@@ -321,19 +325,17 @@ fn infinite(positive: bool, granularity: Granularity) -> Value {
     }
 }
 
-/// Microseconds since 1970 of a raw timestamp field in the zone that counts for offsets; `None` if infinite.
-pub fn raw_timestamp(field: &[u8], zoned: bool, zone: &Zone) -> Option<i64> {
+/// Microseconds since 1970 of a raw timestamp field, as the column shows it; `None` if infinite.
+pub fn raw_timestamp(field: &[u8]) -> Option<i64> {
     let raw = i64::from_be_bytes(field.try_into().ok()?);
     (raw != i64::MAX && raw != i64::MIN).then_some(())?;
-    let micros = raw.checked_add(PG_EPOCH_MICROS)?;
-    Some(if zoned { micros } else { zone.to_instant(micros) })
+    raw.checked_add(PG_EPOCH_MICROS)
 }
 
 /// Microseconds since 1970 of midnight of a raw date field.
-pub fn raw_date(field: &[u8], zone: &Zone) -> Option<i64> {
+pub fn raw_date(field: &[u8]) -> Option<i64> {
     let days = i32::from_be_bytes(field.try_into().ok()?);
-    (days != i32::MAX && days != i32::MIN).then_some(())?;
-    Some(zone.to_instant((i64::from(days) + PG_EPOCH_DAYS) * DAY_MICROS))
+    (days != i32::MAX && days != i32::MIN).then_some((i64::from(days) + PG_EPOCH_DAYS) * DAY_MICROS)
 }
 
 #[cfg(test)]

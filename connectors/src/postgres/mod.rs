@@ -8,6 +8,7 @@ pub mod copy_decode;
 pub mod copy_encode;
 pub mod ddl;
 pub mod debezium;
+pub mod exact;
 pub mod failure;
 pub mod field_decoder;
 pub mod field_encoder;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 /// Days from 1970-01-01 to 2000-01-01.
 pub const PG_EPOCH_DAYS: i64 = 10_957;
@@ -64,14 +64,22 @@ impl Zone {
     /// The instant of a wall-clock time, both in microseconds since 1970. As Java: a time that a switch skips is moved
     /// on, one that comes twice means the second.
     pub fn to_instant(&self, wall: i64) -> i64 {
+        self.instant_of(wall, |_| false)
+    }
+
+    /// An instant from which reading can resume after this wall-clock time: one whose wall-clock time is not later. A time
+    /// that a switch skips is moved back, so that some rows may be read again, but none is skipped.
+    pub fn to_instant_not_after(&self, wall: i64) -> i64 {
+        self.instant_of(wall, |offset| matches!(offset, AmbiguousOffset::Gap { .. }))
+    }
+
+    fn instant_of(&self, wall: i64, earlier: impl Fn(AmbiguousOffset) -> bool) -> i64 {
         let Self::Other(zone) = self else { return wall };
         let known = wall.clamp(EARLIEST, LATEST);
         let Ok(moment) = jiff::Timestamp::from_microsecond(known) else { return wall };
-        let civil = TimeZone::UTC.to_datetime(moment);
-        match zone.to_ambiguous_timestamp(civil).later() {
-            Ok(instant) => wall.saturating_add(instant.as_microsecond() - known),
-            Err(_) => wall,
-        }
+        let ambiguous = zone.to_ambiguous_timestamp(TimeZone::UTC.to_datetime(moment));
+        let instant = if earlier(ambiguous.offset()) { ambiguous.earlier() } else { ambiguous.later() };
+        instant.map_or(wall, |instant| wall.saturating_add(instant.as_microsecond() - known))
     }
 
     /// The wall-clock time of an instant, both in microseconds since 1970.
@@ -230,6 +238,8 @@ mod tests {
         let berlin = Zone::from_text("Europe/Berlin").unwrap();
         assert_eq!(berlin.to_instant(micros("2024-03-31T02:30:00Z")), micros("2024-03-31T01:30:00Z"));
         assert_eq!(berlin.to_instant(micros("2024-10-27T02:30:00Z")), micros("2024-10-27T01:30:00Z"));
+        let skipped = micros("2024-03-31T02:30:00Z");
+        assert!(berlin.to_wall(berlin.to_instant_not_after(skipped)) < skipped);
         assert_eq!(Zone::from_text("GMT+09:00").unwrap().offset_seconds(0), 32_400);
         assert!(Zone::from_text("Mars/Base").is_err());
         assert!(matches!(Zone::from_text("UTC").unwrap(), Zone::Utc));

@@ -98,6 +98,14 @@ impl Herder {
             };
             errors.into_iter().for_each(|error| report.error(error));
         }
+        // A plugin is named by forms that are being filled in.
+        if plugin.is_some() {
+            let recommended = match connector {
+                Connector::Source(source) => source.recommend(&props).await,
+                Connector::Sink(sink) => sink.recommend(&props).await,
+            };
+            recommended.into_iter().for_each(|(key, values)| report.recommend(key, values));
+        }
         Ok(report.into_infos(class))
     }
 
@@ -247,6 +255,12 @@ impl Report {
                 let value = ConfigValue { name: error.key, errors: vec![error.message], ..ConfigValue::default() };
                 self.configs.insert(0, ConfigInfo { definition: None, value });
             }
+        }
+    }
+
+    fn recommend(&mut self, key: &str, values: Vec<String>) {
+        if let Some(info) = self.configs.iter_mut().find(|info| info.value.name == key) {
+            info.value.recommended_values = values;
         }
     }
 

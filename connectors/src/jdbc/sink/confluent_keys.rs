@@ -19,10 +19,8 @@ const RETRIES: &str = "Retries";
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    retry_keys(ddl_keys(mapping_keys(with_exactly_once_keys(
-        write_keys(with_connection_keys(ConfigDef::new())),
-        WRITES,
-    ))))
+    let written = with_exactly_once_keys(write_keys(with_connection_keys(ConfigDef::new())), WRITES);
+    retry_keys(ddl_keys(mapping_keys(written))).for_forms()
 }
 
 fn write_keys(def: ConfigDef) -> ConfigDef {

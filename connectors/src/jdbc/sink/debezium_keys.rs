@@ -34,7 +34,7 @@ const FOREIGN: &[(&str, &str)] = &[
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    ignored_keys(retry_keys(name_keys(write_keys(connection_keys(ConfigDef::new())))))
+    ignored_keys(retry_keys(name_keys(write_keys(connection_keys(ConfigDef::new()))))).for_forms()
 }
 
 fn text(name: &'static str, default: &'static str, group: &'static str, doc: &'static str) -> ConfigKey {

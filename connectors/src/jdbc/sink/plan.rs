@@ -196,11 +196,17 @@ impl WritePlan {
     /// A staged column in the type of the table's column.
     fn staged(&self, at: usize, alias: &str) -> String {
         let column = &self.columns[at];
-        if column.encoder.is_staged() {
-            format!("{alias}.c{at}::{}", column.declared)
-        } else {
-            format!("{alias}.c{at}")
+        let staged = format!("{alias}.c{at}");
+        if !column.encoder.is_staged() {
+            return staged;
         }
+        if column.declared == "money" {
+            // Plain numbers mean the same in every locale, if they come as numbers.
+            return format!(
+                "CASE WHEN {staged} ~ '^-?[0-9]+([.][0-9]+)?$' THEN {staged}::numeric::money ELSE {staged}::money END"
+            );
+        }
+        format!("{staged}::{}", column.declared)
     }
 
     /// Writes what is staged.

@@ -81,12 +81,14 @@ pub(super) struct SourceConfig {
     pub(super) horizon: bool,
     pub(super) horizon_max_lag: Option<Duration>,
     pub(super) unsupported_as_text: bool,
+    /// Whether values that Connect's types would change are sent as text.
+    pub(super) exact: bool,
     pub(super) retry_attempts: Option<u32>,
 }
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new()))))
+    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new())))).for_forms()
 }
 
 fn data_keys(def: ConfigDef) -> ConfigDef {
@@ -125,6 +127,17 @@ fn data_keys(def: ConfigDef) -> ConfigDef {
             .check(Validator::LowerOrUpper(patterns)),
     )
     .with(calendar_key(DATABASE))
+    .with(
+        ConfigKey::with_default("type.mapping", String, "compatible")
+            .doc(
+                "compatible reads columns as the original does, which drops some types and rounds others. exact sends as \
+                 PostgreSQL's own text what would be dropped, rounded or refused: arrays, ranges, network addresses, \
+                 intervals, money, bits, numerics without precision, and dates and times to the microsecond.",
+            )
+            .group(DATABASE)
+            .display("Type mapping")
+            .check(Validator::OneOfAnyCase(&["compatible", "exact"])),
+    )
     .with(
         ConfigKey::with_default("unsupported.types", String, "skip")
             .doc(
@@ -316,6 +329,9 @@ impl SourceConfig {
         let config = definition().read(props)?;
         let mode = Mode::from_text(config.text("mode")).ok_or_else(|| Error::config(super::validate::NO_MODE))?;
         let zone = Zone::from_text(config.text("db.timezone")).map_err(Error::config)?;
+        let exact = config.text("type.mapping").eq_ignore_ascii_case("exact");
+        let numeric =
+            NumericMapping::from_text(config.optional("numeric.mapping"), config.boolean("numeric.precision.mapping"));
         let query = Some(config.text("query")).filter(|query| !query.is_empty()).or(config.optional("query.masked"));
         Ok(Self {
             mode,
@@ -341,10 +357,13 @@ impl SourceConfig {
                 .then(|| usize::try_from(config.integer("batch.max.rows")).unwrap_or(1).max(1)),
             delay_millis: config.integer("timestamp.delay.interval.ms"),
             decode: DecodeOptions {
-                numeric: NumericMapping::from_text(
-                    config.optional("numeric.mapping"),
-                    config.boolean("numeric.precision.mapping"),
-                ),
+                numeric: match numeric {
+                    // Doubles round.
+                    NumericMapping::BestFit | NumericMapping::BestFitEagerDouble if exact => {
+                        NumericMapping::PrecisionOnly
+                    }
+                    numeric => numeric,
+                },
                 granularity: Granularity::from_text(config.text("timestamp.granularity")),
                 zone,
                 legacy: config.text("date.calendar.system").eq_ignore_ascii_case("LEGACY"),
@@ -361,6 +380,7 @@ impl SourceConfig {
                 .number("read.horizon.max.lag.ms")
                 .and_then(|millis| u64::try_from(millis).ok())
                 .map(Duration::from_millis),
+            exact,
             unsupported_as_text: config.text("unsupported.types").eq_ignore_ascii_case("text"),
             retry_attempts: u32::try_from(config.integer("query.retry.attempts")).ok().filter(|attempts| *attempts > 0),
         })

@@ -5,6 +5,7 @@ mod horizon;
 mod page;
 mod progress;
 mod reader;
+mod recommend;
 mod shape;
 mod sql;
 mod tables;
@@ -22,6 +23,9 @@ use tables::TableFilter;
 
 /// The name of our sessions, by which readers know each other.
 const APPLICATION: &str = "Towline source";
+
+/// How long the check of a query may take.
+const QUERY_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 static SPEC: Spec = Spec {
     class: "io.confluent.connect.jdbc.JdbcSourceConnector",
@@ -62,13 +66,31 @@ impl SourceConnector for JdbcSourceConnector {
         };
         let mut errors = Vec::new();
         if let Some((key, query)) = query_of(&config) {
-            let sql = sql::lock(&sql::sub_select(query.trim().trim_end_matches(';')));
-            if let Err(error) = session.run(sql).await {
-                errors.push(ConfigError::on(key, format!("the query does not work: {}", failure::text(&error))));
-            }
+            let query = query.trim().trim_end_matches(';');
+            let tried = tokio::time::timeout(QUERY_LIMIT, session.run(sql::lock(&sql::sub_select(query)))).await;
+            let error = match tried {
+                Ok(Ok(_)) => None,
+                // What the server says may quote the query.
+                Ok(Err(error)) if key == "query.masked" => Some(format!(
+                    "the query does not work (SQLSTATE {})",
+                    failure::state(&error).unwrap_or_else(|| "unknown".to_owned())
+                )),
+                Ok(Err(error)) => Some(format!("the query does not work: {}", failure::text(&error))),
+                Err(_) => Some(format!("the query took longer than {} s to be checked", QUERY_LIMIT.as_secs())),
+            };
+            errors.extend(error.map(|error| ConfigError::on(key, error)));
         }
         session.close().await;
         errors
+    }
+
+    async fn recommend(&self, props: &Props) -> Vec<(&'static str, Vec<String>)> {
+        let Ok((connector, config)) = connector(props) else { return Vec::new() };
+        let Ok(filter) = TableFilter::new(&config) else { return Vec::new() };
+        let Ok(mut session) = connector.connect().await else { return Vec::new() };
+        let recommended = recommend::recommend(&mut session, &filter).await;
+        session.close().await;
+        recommended.unwrap_or_default()
     }
 
     async fn plan(&self, props: &Props, max_tasks: usize, health: &Health) -> Result<Vec<Props>> {

@@ -126,6 +126,9 @@ pub(super) async fn read(
     Ok(total)
 }
 
+/// An instant and a wall clock, in microseconds since 1970.
+type Moment = (i64, Option<i64>);
+
 /// A batch, and where to resume after it.
 type Full = (SourceBatch, Progress);
 
@@ -152,7 +155,7 @@ impl Collector<'_> {
         let size = tuple.len();
         let mut values = Vec::with_capacity(self.shape.decoders.len());
         let mut id = None;
-        let mut moment: Option<(usize, Option<i64>)> = None;
+        let mut moment: Option<(usize, Option<Moment>)> = None;
         for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
             let Some(place) = tuple.next_field() else {
                 values.push(Value::Null);
@@ -172,7 +175,7 @@ impl Collector<'_> {
             }
             decoder.decode_into(tuple.bytes(), place, &mut values).map_err(|error| self.refuse(name, &error))?;
         }
-        let next = self.place(id, moment.and_then(|(_, micros)| micros))?;
+        let next = self.place(id, moment.and_then(|(_, moment)| moment))?;
         let full =
             (self.batch.len() >= limits.rows || self.bytes >= limits.bytes).then(|| self.take(next != self.last));
         if next != self.last {
@@ -184,16 +187,18 @@ impl Collector<'_> {
         Ok(full)
     }
 
-    /// The moment that a timestamp column says; `None` if it is infinite.
-    fn moment(&self, kind: PgType, field: &[u8]) -> Option<i64> {
-        match kind {
-            PgType::Date => raw_date(field, self.zone),
-            kind => raw_timestamp(field, kind == PgType::TimestampTz, self.zone),
-        }
+    /// The moment that a timestamp column says, as an instant and, without a zone, as its wall clock; `None` if it is
+    /// infinite.
+    fn moment(&self, kind: PgType, field: &[u8]) -> Option<Moment> {
+        let shown = if kind == PgType::Date { raw_date(field) } else { raw_timestamp(field) }?;
+        Some(match kind {
+            PgType::TimestampTz => (shown, None),
+            _ => (self.zone.to_instant_not_after(shown), Some(shown)),
+        })
     }
 
     /// Where a row stands.
-    fn place(&self, id: Option<i64>, micros: Option<i64>) -> Result<Progress, Error> {
+    fn place(&self, id: Option<i64>, moment: Option<Moment>) -> Result<Progress, Error> {
         let mut next = self.last;
         if self.mode.has_incrementing() {
             next.id = Some(id.ok_or_else(|| {
@@ -201,8 +206,9 @@ impl Collector<'_> {
             })?);
         }
         if self.mode.has_timestamp() {
-            let micros =
-                micros.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
+            let (micros, wall) =
+                moment.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
+            next.wall = wall;
             next.micros = Some(micros);
         }
         Ok(next)

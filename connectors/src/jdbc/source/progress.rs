@@ -11,6 +11,9 @@ pub(super) struct Progress {
     pub(super) id: Option<i64>,
     /// The last timestamp, in microseconds.
     pub(super) micros: Option<i64>,
+    /// The same as the column's wall clock, if it has no zone and was read in this run: an offset can't say a time that a
+    /// switch of clocks skips.
+    pub(super) wall: Option<i64>,
 }
 
 /// The partition under which a table's offsets are stored.
@@ -37,7 +40,7 @@ impl Progress {
             Some(nanos) => millis.div_euclid(1000).saturating_mul(1_000_000).saturating_add(nanos / 1000),
             None => millis.saturating_mul(1000),
         });
-        Self { id: number("incrementing"), micros }
+        Self { id: number("incrementing"), micros, wall: None }
     }
 
     /// As an offset; `None` if there is nothing to store.
@@ -61,16 +64,16 @@ mod tests {
     #[test]
     fn offsets_read_and_write_as_the_original() {
         assert_eq!(table_partition("public.t").to_json().to_string(), r#"{"protocol":"1","table":"public.t"}"#);
-        let id = Progress { id: Some(42), micros: None };
+        let id = Progress { id: Some(42), ..Progress::default() };
         assert_eq!(id.to_position().unwrap().to_json().to_string(), r#"{"incrementing":42}"#);
-        let both = Progress { id: Some(1), micros: Some(1_709_209_845_123_456) };
+        let both = Progress { id: Some(1), micros: Some(1_709_209_845_123_456), wall: None };
         let position = both.to_position().unwrap();
         assert_eq!(
             position.to_json().to_string(),
             r#"{"incrementing":1,"timestamp":1709209845123,"timestamp_nanos":123456000}"#
         );
         assert_eq!(Progress::from_position(&position), both);
-        let before_1970 = Progress { id: None, micros: Some(-1) };
+        let before_1970 = Progress { micros: Some(-1), ..Progress::default() };
         assert_eq!(Progress::from_position(&before_1970.to_position().unwrap()), before_1970);
         let coarse = Position::of([("timestamp", Value::Int64(5))]);
         assert_eq!(Progress::from_position(&coarse).micros, Some(5000));

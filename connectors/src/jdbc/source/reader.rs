@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) page_rows: usize,
     /// Whether the log has the cautions about this target.
     pub(super) told: bool,
+    /// Whether the log says that its numbers have started anew.
+    told_reset: bool,
 }
 
 /// Where batches go.
@@ -75,6 +77,7 @@ impl Target {
             pending: None,
             page_rows: 2_000,
             told: false,
+            told_reset: false,
         }
     }
 }
@@ -206,6 +209,16 @@ async fn bound(
         Some(pending) => pending,
         None => match newest(session, shape, target.progress, config).await? {
             Newest::Nothing => return Ok(Ready::Nothing),
+            Newest::Behind(largest) => {
+                if !std::mem::replace(&mut target.told_reset, true) {
+                    tracing::warn!(
+                        table = %target.label, largest, stored = target.progress.id,
+                        "the largest id lies below the stored offset: rows were deleted, or the sequence restarted; rows up to \
+                         the offset are never read, unless the connector's offsets are deleted"
+                    );
+                }
+                return Ok(Ready::Nothing);
+            }
             Newest::Free(bound) => return Ok(Ready::Now(bound)),
             Newest::Guarded(bound) => Pending::begin(session, &shape.relations, bound).await?,
         },
@@ -225,6 +238,8 @@ async fn bound(
 /// How far what is visible goes.
 enum Newest {
     Nothing,
+    /// All ids, up to this one, are smaller than what was read already.
+    Behind(i64),
     /// Whatever is visible may be read.
     Free(Bound),
     /// Rows below may still be to come.
@@ -245,8 +260,12 @@ async fn newest(
             };
             let largest: Option<i64> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
-            let new = largest.filter(|largest| *largest > progress.id.unwrap_or(-1));
-            Ok(new.map_or(Newest::Nothing, |largest| Newest::Guarded(Bound { id: Some(largest), micros: None })))
+            let read = progress.id.unwrap_or(-1);
+            Ok(match largest {
+                Some(largest) if largest > read => Newest::Guarded(Bound { id: Some(largest), micros: None }),
+                Some(largest) if largest < read => Newest::Behind(largest),
+                _ => Newest::Nothing,
+            })
         }
         Mode::Timestamp | Mode::TimestampIncrementing => {
             let now = clock(session).await?;

@@ -11,6 +11,7 @@ use crate::api::{Error, Result};
 use crate::data::{Field, Schema, Type};
 use crate::postgres::catalog::{self, Column, TableName};
 use crate::postgres::connection::Session;
+use crate::postgres::exact;
 use crate::postgres::failure;
 use crate::postgres::field_decoder::FieldDecoder;
 use crate::postgres::type_map::{PgType, connect_schema};
@@ -134,28 +135,26 @@ pub(super) async fn plan(
 ) -> Result<Shape> {
     let label = relation.label();
     let broken = |error| failure::to_error(error, &format!("could not read the catalog about {label}"));
+    if let Some(twice) =
+        columns.iter().enumerate().find(|(at, column)| columns[..*at].iter().any(|c| c.name == column.name))
+    {
+        return Err(Error::config(format!(
+            "{label} has two columns named \"{}\": give one of them another name with AS",
+            twice.1.name
+        )));
+    }
     let (names, offsets) = offset_columns(relation, &columns, config)?;
     let mut fields = Vec::new();
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let (cast, schema, decoder) =
-            match connect_schema(column.kind, !column.not_null, config.decode.numeric, config.decode.granularity)
-                .zip(FieldDecoder::of(column.kind, &config.decode))
-            {
-                Some((schema, decoder)) => (FieldDecoder::select_cast(column.kind), schema, decoder),
-                None if config.unsupported_as_text => {
-                    let schema = Arc::new(Schema::new(Type::String).with_optional(!column.not_null));
-                    ("::text", schema, FieldDecoder::Text)
-                }
-                None => {
-                    tracing::warn!(
-                        table = %label, column = %column.name, r#type = %column.declared,
-                        "column is left out: its type has no Connect schema; unsupported.types=text sends it as text"
-                    );
-                    continue;
-                }
-            };
+        let Some((cast, schema, decoder)) = reading(column, config) else {
+            tracing::warn!(
+                table = %label, column = %column.name, r#type = %column.declared,
+                "column is left out: its type has no Connect schema; type.mapping=exact sends it and all others unchanged"
+            );
+            continue;
+        };
         if !select.is_empty() {
             select.push(',');
         }
@@ -190,6 +189,25 @@ pub(super) async fn plan(
         suffix: config.suffix.clone(),
     };
     Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, ranks, statement, indexed, relations })
+}
+
+/// How a column is selected and decoded, and its schema; `None` if it is left out.
+fn reading(column: &Column, config: &SourceConfig) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
+    let optional = !column.not_null;
+    if config.exact
+        && let Some((cast, decoder)) = exact::reading(column.kind)
+    {
+        return Some((cast, Arc::new(exact::schema(&column.declared).with_optional(optional)), decoder));
+    }
+    let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
+    match usual.zip(FieldDecoder::of(column.kind, &config.decode)) {
+        Some((schema, decoder)) => Some((FieldDecoder::select_cast(column.kind), schema, decoder)),
+        None if config.unsupported_as_text => {
+            let schema = Schema::new(Type::String).with_optional(optional);
+            Some(("::text", Arc::new(schema), FieldDecoder::Text))
+        }
+        None => None,
+    }
 }
 
 type OffsetColumns = (Option<OffsetColumn>, Vec<OffsetColumn>);

@@ -128,6 +128,14 @@ impl Statement {
         }
     }
 
+    /// Where the last row stands.
+    fn begin(&self, from: Progress) -> String {
+        match from.wall {
+            Some(wall) => format!("{}::timestamp", literal(&datetime(wall))),
+            None => self.moment(from.micros.unwrap_or(0)),
+        }
+    }
+
     fn conditions(&self, from: Progress, bound: Bound) -> (Vec<String>, Vec<String>) {
         let mut conditions = Vec::new();
         match self.mode {
@@ -140,13 +148,13 @@ impl Statement {
             }
             Mode::Timestamp => {
                 let time = self.timestamp();
-                conditions.push(format!("{time} > {}", self.moment(from.micros.unwrap_or(0))));
+                conditions.push(format!("{time} > {}", self.begin(from)));
                 conditions.extend(bound.micros.map(|end| format!("{time} < {}", self.moment(end))));
                 (conditions, vec![time])
             }
             Mode::TimestampIncrementing => {
                 let (time, id) = (self.timestamp(), self.id().unwrap_or_default());
-                let begin = self.moment(from.micros.unwrap_or(0));
+                let begin = self.begin(from);
                 conditions.extend(bound.micros.map(|end| format!("{time} < {}", self.moment(end))));
                 // The first condition lets an index on the timestamp serve the disjunction.
                 conditions.push(format!("{time} >= {begin}"));
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn statements_of_each_mode() {
-        let from = Progress { id: Some(7), micros: Some(1_709_209_845_123_456) };
+        let from = Progress { id: Some(7), micros: Some(1_709_209_845_123_456), wall: None };
         let bound = Bound { id: Some(9), micros: Some(1_709_209_846_000_000) };
         assert_eq!(
             statement(Mode::Incrementing, PgType::Timestamp).page(from, bound, Paging::Keyset(10)),

@@ -55,10 +55,15 @@ impl TableFilter {
 
     /// The tables to copy, in listing order.
     pub(super) async fn list(&self, session: &mut Session) -> std::result::Result<Vec<TableName>, sqlx::Error> {
-        let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
-        let mut tables = catalog::list_tables(session, &types, self.schema.as_deref()).await?;
+        let mut tables = self.visible(session).await?;
         tables.retain(|table| self.admits(table));
         Ok(tables)
+    }
+
+    /// The tables of the wanted kinds and schemas, to choose from.
+    pub(super) async fn visible(&self, session: &mut Session) -> std::result::Result<Vec<TableName>, sqlx::Error> {
+        let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
+        catalog::list_tables(session, &types, self.schema.as_deref()).await
     }
 
     fn admits(&self, table: &TableName) -> bool {

@@ -139,6 +139,7 @@ async fn resume(targets: &mut [Target], config: &SourceConfig, initial: i64, con
         target.progress = Progress {
             id: config.mode.has_incrementing().then(|| found.id.unwrap_or(config.initial_id)),
             micros: config.mode.has_timestamp().then(|| found.micros.unwrap_or(initial)),
+            wall: None,
         };
     }
     Ok(())
