@@ -21,7 +21,9 @@ async fn a_killed_broker_ends_each_transaction_as_a_whole() {
             }
         });
         let mut client = Client::connect_to(address).await;
-        while committed(&mut client, "t", 1).await.0.len() < answers {}
+        while committed(&mut client, "t", 1).await.0.len() < answers {
+            assert!(!work.is_finished(), "the producer failed before the broker was killed");
+        }
         child.start_kill().unwrap();
         work.await.unwrap_err();
         child.wait().await.unwrap();
