@@ -34,6 +34,7 @@ pub static TRANSFORMS: &[&TransformSpec] = &[
     &transforms::drop_headers::SPEC,
     &transforms::extract_field::KEY,
     &transforms::extract_field::VALUE,
+    &transforms::extract_new_record_state::SPEC,
     &transforms::filter::SPEC,
     &transforms::flatten::KEY,
     &transforms::flatten::VALUE,

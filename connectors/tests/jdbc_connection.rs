@@ -3,10 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use towline_connectors::api::{ErrorKind, Props};
 use towline_connectors::postgres::connection::{ConnectionSettings, Session};
 
+use crate::jdbc_harness::{Sink, Source, props, until};
 use crate::postgres_server::{PostgresServer, run, shared};
 
 async fn connect(entries: &[(&str, &str)]) -> Result<Session, towline_connectors::api::Error> {
@@ -213,4 +220,68 @@ async fn passwords_and_settings_come_from_where_clients_keep_them() {
                     current_setting('application_name'), current_setting('work_mem'), current_setting('TimeZone'), \
                     current_setting('transaction_read_only'))";
     assert_eq!(shown(&mut session, settings).await, "s,t 7s mine 1234kB Asia/Seoul on");
+}
+
+/// A way to a database that can fall silent, as a network does that drops packets.
+struct Relay {
+    port: u16,
+    silent: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Self { port: listener.local_addr().unwrap().port(), silent: Arc::default() };
+        let silent = Arc::clone(&relay.silent);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (near_in, near_out) = near.into_split();
+                let (far_in, far_out) = far.into_split();
+                tokio::spawn(pass(near_in, far_out, Arc::clone(&silent)));
+                tokio::spawn(pass(far_in, near_out, Arc::clone(&silent)));
+            }
+        });
+        relay
+    }
+}
+
+/// Passes bytes on; once silent, a connection stays open and silent for ever.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silent: Arc<AtomicBool>) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let count = from.read(&mut buffer).await.unwrap_or(0);
+        if silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_falls_silent_is_left_after_socket_timeout() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id serial PRIMARY KEY, v text); CREATE TABLE u (id int, v text); INSERT INTO t (v) VALUES ('a')").await;
+    let relay = Relay::to(db.port).await;
+    let url = format!("jdbc:postgresql://127.0.0.1:{}/{}?socketTimeout=1", relay.port, db.name);
+    let with = |entries: &[(&str, &str)]| props(&db, &[&[("connection.url", url.as_str())], entries].concat());
+    let mut source =
+        Source::open(&with(&[("mode", "incrementing"), ("table.whitelist", "t")]), Vec::new()).await.unwrap();
+    let records = source.take(1).await;
+    let mut sink = Sink::open(&with(&[("table.name.format", "u")])).await.unwrap();
+    assert!(sink.put(&records).await.unwrap().is_empty());
+    relay.silent.store(true, Ordering::SeqCst);
+    assert_eq!(sink.put(&records).await.unwrap_err().kind(), ErrorKind::Retriable);
+    until("the source notices", async || {
+        assert!(source.task.poll().await.unwrap().is_empty());
+        source.health.message().is_some_and(|message| message.contains("socketTimeout"))
+    })
+    .await;
+    relay.silent.store(false, Ordering::SeqCst);
+    db.run("INSERT INTO t (v) VALUES ('b')").await;
+    assert_eq!(source.take(1).await.len(), 1);
+    assert!(sink.put(&records).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT count(*) FROM u").await, "2");
 }

@@ -363,3 +363,16 @@ async fn events_without_schemas_fill_tables_that_are_there() {
         "(2,a,\"1970-01-01 00:00:01+00\")"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_are_offered_tables_and_columns() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE a (id int, v text); CREATE VIEW b AS SELECT id FROM a").await;
+    let offered = JdbcSinkConnector::DEBEZIUM.recommend(&props(&db, &[("collection.name.format", "a")])).await;
+    let expected = [
+        ("collection.name.format", vec!["public.a".to_owned(), "public.b".to_owned()]),
+        ("primary.key.fields", vec!["id".to_owned(), "v".to_owned()]),
+        ("field.include.list", vec!["id".to_owned(), "v".to_owned()]),
+    ];
+    assert_eq!(offered, expected);
+}

@@ -153,7 +153,7 @@ impl Case {
             format!("(DEFAULT{})", cells.collect::<String>())
         });
         format!(
-            "CREATE TABLE source (id serial PRIMARY KEY{}); INSERT INTO source VALUES {}; CREATE TABLE target (LIKE source)",
+            "CREATE TABLE source (id serial PRIMARY KEY{}); INSERT INTO source VALUES {}; CREATE TABLE target (LIKE source INCLUDING INDEXES)",
             definitions.collect::<String>(),
             rows.collect::<Vec<_>>().join(", ")
         )
@@ -180,10 +180,21 @@ async fn copied(db: &Database, zone: &str, rows: usize) {
     let mut source = Source::open(&props(db, &entries), Vec::new()).await.unwrap();
     let records = source.take(rows).await;
     source.task.close().await;
-    let mut sink = Sink::open(&props(db, &[("table.name.format", "target"), ("db.timezone", zone)])).await.unwrap();
-    let rejected = sink.put(&records).await.unwrap();
-    assert!(rejected.is_empty(), "{rejected:?}");
-    sink.task.close().await;
+    // Written, written over, and written over again where it is there.
+    for mode in ["insert", "upsert", "update"] {
+        let entries = [
+            ("table.name.format", "target"),
+            ("db.timezone", zone),
+            ("insert.mode", mode),
+            ("pk.mode", "record_value"),
+            ("pk.fields", "id"),
+            ("sink.exactly.once", "disabled"),
+        ];
+        let mut sink = Sink::open(&props(db, &entries)).await.unwrap();
+        let rejected = sink.put(&records).await.unwrap();
+        assert!(rejected.is_empty(), "{mode}: {rejected:?}");
+        sink.task.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,26 @@ pub struct Session {
     pub version: u32,
     /// The server's process for this session, by which another session can end it.
     pub process: i32,
+    /// How long an answer of the server may take (`socketTimeout`); for ever if not set.
+    pub patience: Option<Duration>,
+}
+
+/// Waits for the server, but not longer than a session's patience; what takes longer counts as an outage.
+///
+/// # Errors
+/// The driver's.
+pub async fn within<T>(
+    patience: Option<Duration>,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let Some(patience) = patience else { return answer.await };
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answered) => answered,
+        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer within socketTimeout={} s", patience.as_secs()),
+        ))),
+    }
 }
 
 impl ConnectionSettings {
@@ -171,7 +191,8 @@ impl ConnectionSettings {
         };
         let connection = connected.map_err(|error| self.explain(error, &at))?;
         let version = connection.server_version_num().unwrap_or(0);
-        let mut session = Session { connection, version, process: 0 };
+        let mut session =
+            Session { connection, version, process: 0, patience: seconds("socketTimeout").map(Duration::from_secs) };
         session.process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()")
             .fetch_one(&mut session.connection)
             .await
@@ -272,7 +293,8 @@ impl Session {
     /// # Errors
     /// The driver's.
     pub async fn run(&mut self, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
-        let done = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into()))).await?;
+        let answer = self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql.into())));
+        let done = within(self.patience, answer).await?;
         Ok(done.rows_affected())
     }
 

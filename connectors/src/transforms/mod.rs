@@ -1,4 +1,5 @@
-//! Single message transforms (KIP-66) and predicates (KIP-585), one a file, under the class names of Apache Kafka.
+//! Single message transforms (KIP-66) and predicates (KIP-585), one a file, under the class names of Apache Kafka
+//! and, one of them, of Debezium.
 //!
 //! What depends on the schema is planned once per schema ([`Plans`](crate::data::Plans)), so that all records of one
 //! schema come out with one schema too.
@@ -6,6 +7,7 @@
 pub mod cast;
 pub mod drop_headers;
 pub mod extract_field;
+pub mod extract_new_record_state;
 pub mod filter;
 pub mod flatten;
 pub mod header_from;

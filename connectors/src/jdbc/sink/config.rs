@@ -107,6 +107,14 @@ impl Dialect {
         }
     }
 
+    /// The key that names the table.
+    pub(super) fn table_key(self) -> &'static str {
+        match self {
+            Self::Confluent => "table.name.format",
+            Self::Debezium => "collection.name.format",
+        }
+    }
+
     /// The setting under which tables are created.
     pub(super) fn creation_key(self) -> &'static str {
         match self {

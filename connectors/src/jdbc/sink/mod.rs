@@ -23,6 +23,8 @@ use crate::api::{
     Config, ConfigError, ConsumerGroup, Props, Result, SinkConnector, SinkContext, SinkTask, Spec, TopicPartition,
 };
 use crate::jdbc::connection_keys::{Connector, check_connection};
+use crate::postgres::catalog::{self, TableName};
+use crate::postgres::connection::Session;
 use crate::postgres::failure;
 use config::SinkConfig;
 
@@ -94,6 +96,14 @@ impl SinkConnector for JdbcSinkConnector {
         }
     }
 
+    async fn recommend(&self, props: &Props) -> Vec<(&'static str, Vec<String>)> {
+        let (Ok(config), Ok(connector)) = ((self.read)(props), self.connector(props)) else { return Vec::new() };
+        let Ok(mut session) = connector.connect().await else { return Vec::new() };
+        let recommended = recommend(&mut session, &config).await;
+        session.close().await;
+        recommended.unwrap_or_default()
+    }
+
     async fn open(&self, props: &Props, context: SinkContext) -> Result<Box<dyn SinkTask>> {
         let config = (self.read)(props)?;
         if config.dialect == config::Dialect::Debezium {
@@ -119,4 +129,23 @@ impl SinkConnector for JdbcSinkConnector {
         altered
             .map_err(|error| failure::to_error(error, &format!("could not alter the offsets table {}", store.table())))
     }
+}
+
+/// Tables to choose from and, where the name of the table is fixed, its columns.
+async fn recommend(
+    session: &mut Session,
+    config: &SinkConfig,
+) -> std::result::Result<Vec<(&'static str, Vec<String>)>, sqlx::Error> {
+    let tables = catalog::list_tables(session, &["TABLE", "PARTITIONED TABLE", "VIEW"], None).await?;
+    let tables = tables.iter().map(TableName::dotted).collect();
+    let mut recommended = vec![(config.dialect.table_key(), tables)];
+    let fixed = destination::sql_name(config, &config.table_format).filter(|_| !config.table_format.contains("${"));
+    if let Some(name) = fixed
+        && let Some(table) = catalog::find_table(session, &name).await?
+    {
+        let columns: Vec<String> = table.columns.iter().map(|column| column.name.to_string()).collect();
+        recommended.push((config.dialect.key_fields(), columns.clone()));
+        recommended.push((config.dialect.fields_key(), columns));
+    }
+    Ok(recommended)
 }

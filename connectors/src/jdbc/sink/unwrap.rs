@@ -94,9 +94,12 @@ impl Unwrapper {
     pub(super) fn unwrap<'a>(&mut self, config: &SinkConfig, records: &'a [SinkRecord]) -> Unwrapped<'a> {
         let bare = |datum: &Datum| datum.schema.is_none() && !datum.value.is_null();
         let odd = |record: &SinkRecord| {
-            bare(&record.record.value) || (config.pk_mode.needs_key() && bare(&record.record.key))
+            let value = &record.record.value;
+            bare(value)
+                || (config.pk_mode.needs_key() && bare(&record.record.key))
+                || (config.tombstones_pass && value.value.is_null())
         };
-        if config.dialect == Dialect::Confluent && !config.tombstones_pass && !records.iter().any(odd) {
+        if config.dialect == Dialect::Confluent && !records.iter().any(odd) {
             return Unwrapped { records: Cow::Borrowed(records), notes: Vec::new() };
         }
         let mut notes = Vec::with_capacity(records.len());
@@ -112,7 +115,12 @@ impl Unwrapper {
     }
 
     fn open(&mut self, config: &SinkConfig, record: &Record) -> (Record, Note) {
-        let mut row = Record { value: Datum::default(), headers: Vec::new(), ..record.clone() };
+        let mut row = Record {
+            key: record.key.clone(),
+            partition: record.partition,
+            timestamp: record.timestamp,
+            ..Record::of_value(Arc::clone(&record.topic), Datum::default())
+        };
         let mut table = None;
         let action = match config.dialect {
             Dialect::Confluent => {

@@ -6,7 +6,7 @@ use super::plan::{Within, WritePlan};
 use super::unwrap::Action;
 use super::work::Run;
 use crate::api::{Error, Rejected, SinkRecord};
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::copy_encode::{put_header, put_trailer};
 
 /// Bytes of a COPY message.
@@ -85,7 +85,8 @@ impl Writer<'_> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let mut refused = Vec::new();
-        let copied = self.send(plan, sql, rows, numbered, &mut buffer, &mut refused).await;
+        let patience = self.session.patience;
+        let copied = within(patience, self.send(plan, sql, rows, numbered, &mut buffer, &mut refused)).await;
         self.buffer = buffer;
         (refused, copied)
     }

@@ -185,6 +185,13 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
     .with(hidden("timestamp.initial.ms", Long, MODE))
     .with(hidden("incrementing.initial", Long, MODE))
     .with(
+        ConfigKey::with_default("table.names.qualify", Boolean, "true")
+            .doc("Aiven's key, accepted for compatibility: tables are always read by their qualified names.")
+            .importance(Importance::Low)
+            .group(MODE)
+            .display("Qualify table names"),
+    )
+    .with(
         ConfigKey::with_default("validate.non.null", Boolean, "true")
             .doc("Whether nullable incrementing and timestamp columns are refused.")
             .importance(Importance::Low)

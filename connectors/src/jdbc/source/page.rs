@@ -12,7 +12,7 @@ use super::shape::{self, Shape};
 use super::sql::{Bound, Paging};
 use crate::api::{Error, SourceBatch, SourceRecord};
 use crate::data::Value;
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::copy_decode::{BadStream, Tuple, TupleReader};
 use crate::postgres::failure;
 use crate::postgres::field_decoder::{FieldError, raw_date, raw_timestamp};
@@ -73,7 +73,8 @@ pub(super) async fn read(
 ) -> Result<Read, PageError> {
     let lock = target.shape.as_ref().map_or_else(String::new, |shape| shape.statement.lock());
     session.run(format!("BEGIN ISOLATION LEVEL {}; {lock}", config.isolation)).await?;
-    let columns = shape::columns(session, &target.relation).await?;
+    let patience = session.patience;
+    let columns = within(patience, shape::columns(session, &target.relation)).await?;
     let shape = match target.shape.take() {
         Some(shape) if shape.columns == columns => shape,
         _ => {
@@ -100,7 +101,7 @@ pub(super) async fn read(
     {
         let mut chunks = session.connection.copy_out_raw(&copy).await?;
         let mut tuples = TupleReader::default();
-        while let Some(chunk) = chunks.try_next().await? {
+        while let Some(chunk) = within(patience, chunks.try_next()).await? {
             tuples.push(chunk);
             while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
                 total.rows += 1;

@@ -18,7 +18,7 @@ use super::sql::{Bound, Paging};
 use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::failure;
 
 /// Rows of a batch where the user sets no limit, and of a page.
@@ -258,8 +258,9 @@ async fn newest(
             let Some(sql) = shape.statement.largest_id().filter(|_| config.horizon) else {
                 return Ok(Newest::Free(Bound::default()));
             };
-            let largest: Option<i64> =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
+            let patience = session.patience;
+            let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection);
+            let largest: Option<i64> = within(patience, asked).await?;
             let read = progress.id.unwrap_or(-1);
             Ok(match largest {
                 Some(largest) if largest > read => Newest::Guarded(Bound { id: Some(largest), micros: None }),
@@ -290,9 +291,9 @@ async fn newest(
 
 /// The database's clock in microseconds.
 pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT (extract(epoch FROM CURRENT_TIMESTAMP) * 1000000)::int8")
-        .fetch_one(&mut session.connection)
-        .await
+    let sql = "SELECT (extract(epoch FROM CURRENT_TIMESTAMP) * 1000000)::int8";
+    let patience = session.patience;
+    within(patience, sqlx::query_scalar(sql).fetch_one(&mut session.connection)).await
 }
 
 /// A missing table may come back, and does not end the task: the plan is about to change.
