@@ -23,7 +23,7 @@ check: ## formatting, lints, documentation
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-bench: ## the whole pipeline against `psql COPY | psql COPY` (RUNS=3)
+bench: ## the whole pipeline against `psql COPY | psql COPY`, upsert, latency, memory (RUNS=5)
 	@scripts/setup.sh build postgres
 	@examples/bench.sh $(RUNS)
 

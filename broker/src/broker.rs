@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, OFFSETS_TOPIC};
+use crate::cluster::{Cluster, OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::config::BrokerConfig;
 use crate::error::Error;
 use crate::group::Coordinator;
-use crate::handle::{Handle, Inner, offsets_topic};
+use crate::handle::{Handle, Inner, internal_topic};
 use crate::lock::DirLock;
 use crate::log::{Fs, StdFs, Syncer, uuid_text};
 use crate::server::Server;
-use crate::{listeners, maintenance};
+use crate::{listeners, maintenance, transaction};
 
 const CLEAN_MARK: &str = ".kafka_cleanshutdown";
 
@@ -48,14 +48,22 @@ impl Broker {
         let (bound, advertised) = listeners::bind(&config).await?;
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(opening)).await;
-        let (lock, cluster_id, cluster) = opened.map_err(|e| Error::Thread(io::Error::other(e)))??;
+        let (lock, cluster_id, cluster, clean) = opened.map_err(|e| Error::Thread(io::Error::other(e)))??;
         let cluster = Arc::new(cluster);
         let (syncer, sync_threads) = Syncer::start().map_err(Error::Thread)?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let coordinator = Coordinator::load(cluster.clone(), syncer.clone(), config.clone(), tracker.clone());
+        let transactions = transaction::Coordinator::load(
+            cluster.clone(),
+            syncer.clone(),
+            config.clone(),
+            coordinator.clone(),
+            tracker.clone(),
+            clean,
+        );
         let stopping = AtomicBool::new(false);
         let dir_lock = Arc::downgrade(&lock);
-        let inner = Inner { config, cluster, coordinator, syncer, cluster_id, stopping, lock: dir_lock };
+        let inner = Inner { config, cluster, coordinator, transactions, syncer, cluster_id, stopping, lock: dir_lock };
         let handle = Handle(Arc::new(inner));
         tracker.spawn(handle.0.coordinator.clone().run_timers(stop.clone()));
         maintenance::spawn(&handle, &tracker, &stop);
@@ -122,7 +130,7 @@ fn storage(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
     move |source| Error::Storage { action, path, source }
 }
 
-fn open(config: Arc<BrokerConfig>) -> Result<(Arc<DirLock>, String, Cluster), Error> {
+fn open(config: Arc<BrokerConfig>) -> Result<(Arc<DirLock>, String, Cluster, bool), Error> {
     let dir = config.data_dir.clone();
     let fs: Arc<dyn Fs> = Arc::new(StdFs);
     fs.create_dir(&dir).map_err(storage("create", &dir))?;
@@ -141,12 +149,12 @@ fn open(config: Arc<BrokerConfig>) -> Result<(Arc<DirLock>, String, Cluster), Er
         }
     }
     let cluster = Cluster::open(fs, config.clone(), clean)?;
-    if cluster.topic(OFFSETS_TOPIC).is_none() {
-        let topic = offsets_topic(&config, OFFSETS_TOPIC);
+    for name in [OFFSETS_TOPIC, TRANSACTIONS_TOPIC].into_iter().filter(|name| cluster.topic(name).is_none()) {
+        let topic = internal_topic(&config, name);
         let failed = |(error, message): (_, String)| io::Error::other(format!("{error}: {message}"));
-        cluster.create_topic(&topic, false).map_err(failed).map_err(storage("create the offsets topic in", &dir))?;
+        cluster.create_topic(&topic, false).map_err(failed).map_err(storage("create the internal topics in", &dir))?;
     }
-    Ok((lock, cluster_id, cluster))
+    Ok((lock, cluster_id, cluster, clean))
 }
 
 /// Reads `meta.properties`, or makes it at the first start; answers the cluster's id.

@@ -1,4 +1,4 @@
-//! Background work: checkpoints, retention, compaction, expiry of offsets and producers.
+//! Background work: checkpoints, retention, compaction, expiry of offsets, producers and transactions.
 
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(crate) fn spawn(handle: &Handle, tracker: &TaskTracker, stop: &CancellationT
     }
     every(config.offsets_retention_check_interval_ms, |inner| inner.coordinator.expire_offsets(now_ms()));
     every(PRODUCER_CHECK_MS, expire_producers);
+    every(config.transaction_abort_interval_ms, |inner| inner.transactions.abort_overdue(now_ms()));
+    every(config.transactional_id_check_interval_ms, |inner| inner.transactions.expire_ids(now_ms()));
 }
 
 async fn repeat(handle: Handle, every: Duration, stop: CancellationToken, work: fn(&Inner)) {

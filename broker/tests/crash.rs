@@ -23,7 +23,7 @@ async fn the_broker_of_a_child_process() {
     std::future::pending::<()>().await;
 }
 
-async fn spawn(dir: &Path) -> (Child, SocketAddr) {
+pub(crate) async fn spawn(dir: &Path) -> (Child, SocketAddr) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::the_broker_of_a_child_process"])
         .env(DIR, dir)

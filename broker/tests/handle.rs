@@ -65,6 +65,33 @@ async fn records_go_in_and_out_as_batches() {
 }
 
 #[tokio::test]
+async fn readers_see_what_is_on_disk_and_wake_when_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let handle = broker.handle();
+    handle.create_topic(topic("t"), false).await.unwrap();
+    let fetch = async |offset, wait| {
+        let from = FetchFrom { topic: "t".to_owned(), partition: 0, offset, max_bytes: 1 << 20 };
+        let limits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_millis(wait) };
+        handle.fetch(&[from], limits).await.remove(0)
+    };
+    for (i, acks) in [Acks::None, Acks::Leader, Acks::All].into_iter().enumerate() {
+        let offset = i as i64;
+        let reader = fetch(offset, 60_000);
+        let (read, _) = tokio::join!(reader, async {
+            let stored = handle.append("t", 0, batch(&["value"]), acks).unwrap();
+            let at_the_end = fetch(offset + 1, 0).await.unwrap();
+            assert!(at_the_end.records.is_empty() && at_the_end.high_watermark <= offset + 1);
+            stored.done().await.unwrap()
+        });
+        let read = read.unwrap();
+        assert_eq!((read.records.is_empty(), read.next_offset, read.high_watermark), (false, offset + 1, offset + 1));
+        assert!(handle.log_offsets("t", 0).unwrap().durable > offset);
+    }
+    assert_eq!(fetch(4, 0).await.unwrap_err(), ResponseError::OffsetOutOfRange);
+}
+
+#[tokio::test]
 async fn groups_are_shown_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), &[]).await;

@@ -9,3 +9,4 @@ mod handle;
 mod produce_fetch;
 mod restart;
 mod topics;
+mod transactions;

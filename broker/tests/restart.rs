@@ -109,6 +109,31 @@ async fn a_topic_made_anew_does_not_inherit_the_offsets_of_the_deleted_one() {
 }
 
 #[tokio::test]
+async fn a_topic_made_anew_does_not_open_the_folder_that_a_crash_in_its_deletion_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.create("t", 1, &[]).await;
+    client.produce_values("t", &["stale"]).await;
+    broker.shutdown().await.unwrap();
+    // The deletion is committed first, and the folder renamed after that.
+    let file = dir.path().join("towline-metadata.json");
+    let mut metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    metadata["topics"].as_object_mut().unwrap().remove("t").unwrap();
+    std::fs::write(&file, metadata.to_string()).unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.create("t", 1, &[]).await;
+    assert!(client.read("t", 0).await.is_empty());
+    assert_eq!(client.produce_values("t", &["new"]).await, 0);
+    drop(broker);
+    let broker = start(dir.path(), &[]).await;
+    assert_eq!(Client::connect(&broker).await.read("t", 0).await.len(), 1);
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with("t-0")).count(), 1);
+}
+
+#[tokio::test]
 async fn a_start_that_cannot_work_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), &[]).await;

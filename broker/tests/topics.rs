@@ -32,7 +32,7 @@ async fn metadata_creates_topics_if_it_may() {
     assert_eq!(bad.topics[0].error_code, ResponseError::InvalidTopicException.code());
     let all = client.call(MetadataRequest::default().with_topics(None), 9).await;
     let names: Vec<_> = all.topics.iter().map(|t| t.name.clone().unwrap().0.to_string()).collect();
-    assert_eq!(names, ["__consumer_offsets", "auto"]);
+    assert_eq!(names, ["__consumer_offsets", "__transaction_state", "auto"]);
 }
 
 #[tokio::test]

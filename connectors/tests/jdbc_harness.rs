@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use towline_connectors::api::{
     ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Record, Rejected, Result, SinkConnector, SinkContext,
-    SinkRecord, SinkTask, SourceConnector, SourceContext, SourceRecord, SourceTask,
+    SinkRecord, SinkTask, SourceBatch, SourceConnector, SourceContext, SourceTask,
 };
 use towline_connectors::data::{Datum, Field, Schema, Value};
 use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
@@ -51,6 +51,32 @@ impl OffsetReader for Offsets {
     }
 }
 
+/// A record that a source gave, by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceRecord {
+    pub(crate) record: Record,
+    pub(crate) partition: Arc<Position>,
+    /// Where to resume after it: on the last of a batch.
+    pub(crate) offset: Option<Position>,
+}
+
+/// The records of batches, each by itself.
+pub(crate) fn flat(batches: Vec<SourceBatch>) -> Vec<SourceRecord> {
+    let mut all = Vec::new();
+    for mut batch in batches {
+        let records = std::mem::take(&mut batch.records);
+        all.extend(records.into_iter().map(|record| SourceRecord {
+            record: batch.record(record),
+            partition: Arc::clone(&batch.source_partition),
+            offset: None,
+        }));
+        if let Some(last) = all.last_mut() {
+            last.offset = batch.source_offset;
+        }
+    }
+    all
+}
+
 /// A running source with one task.
 pub(crate) struct Source {
     pub(crate) task: Box<dyn SourceTask>,
@@ -86,7 +112,7 @@ impl Source {
                 records.len(),
                 self.health.message()
             );
-            records.extend(self.task.poll().await.unwrap());
+            records.extend(flat(self.task.poll().await.unwrap()));
         }
         for record in &records {
             if let Some(offset) = &record.offset {

@@ -1,10 +1,10 @@
 //! The source: modes, offsets, the horizon, tables that change, databases that go away.
 
-use towline_connectors::api::{ErrorKind, Health, Position, SourceConnector, SourceRecord};
+use towline_connectors::api::{ErrorKind, Health, Position, SourceConnector};
 use towline_connectors::data::Value;
 use towline_connectors::jdbc::JdbcSourceConnector;
 
-use crate::jdbc_harness::{Source, props, until};
+use crate::jdbc_harness::{Source, SourceRecord, props, until};
 use crate::postgres_server::{PostgresServer, shared};
 
 pub(crate) fn ids(records: &[SourceRecord]) -> Vec<i64> {

@@ -205,7 +205,7 @@ async fn columns_that_come_and_go_are_in_the_next_records() {
     db.run("CREATE TABLE t (id serial PRIMARY KEY, a int, b int); INSERT INTO t (a, b) VALUES (1, 2)").await;
     let config = props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]);
     let mut source = Source::open(&config, Vec::new()).await.unwrap();
-    let names = |record: &towline_connectors::api::SourceRecord| {
+    let names = |record: &crate::jdbc_harness::SourceRecord| {
         let schema = record.record.value.schema.clone().unwrap();
         schema.fields.iter().map(|field| field.name.to_string()).collect::<Vec<_>>().join(",")
     };

@@ -73,6 +73,11 @@ impl WorkerConfig {
         self.values.iter().filter_map(move |(k, v)| Some((k.strip_prefix(prefix)?.to_owned(), v.clone())))
     }
 
+    /// Whether sources write records and offsets in one transaction (KIP-618).
+    pub fn exactly_once_sources(&self) -> bool {
+        self.text("exactly.once.source.support").eq_ignore_ascii_case("enabled")
+    }
+
     /// The converter of a side (`key`, `value` or `header`) for a connector: the connector's own if it names one, else
     /// the worker's. A connector's sub-keys count only if it names the converter too, as in Kafka Connect.
     pub fn converter(&self, side: &str, connector: &Props) -> ConverterConfig {

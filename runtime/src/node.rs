@@ -17,11 +17,15 @@ use crate::config::WorkerConfig;
 use crate::herder::Herder;
 use crate::kafka::Kafka;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::embedded::Embedded;
 use crate::status_page::{self, StatusPage};
 use crate::{registry_log, rest};
 
 /// Name of the broker's listener for the parts beside it.
 pub const INTERNAL: &str = "TOWLINE_INTERNAL";
+
+/// The worker's key that says how the broker of the same process is reached.
+const ADAPTER: &str = "towline.kafka.adapter";
 
 /// Which parts to run, and where.
 #[derive(Debug, Clone, Default)]
@@ -123,14 +127,19 @@ impl Node {
         }
         let embedded = self.internal.map(reachable);
         let mut worker = config.worker;
+        let bootstrapped = config.bootstrap_servers.is_some();
         if let Some(bootstrap) = config.bootstrap_servers.or(embedded) {
             worker.insert("bootstrap.servers".to_owned(), bootstrap);
         }
         if let Some(address) = self.registry {
             worker.entry("schema.registry.url".to_owned()).or_insert_with(|| format!("http://{}", reachable(address)));
         }
+        if self.uses_embedded(&worker, bootstrapped) {
+            // A transaction costs little here, and needs no rights: nothing is doubled unless the user wants it cheaper.
+            worker.entry("exactly.once.source.support".to_owned()).or_insert_with(|| "enabled".to_owned());
+        }
         let worker = Arc::new(WorkerConfig::new(worker));
-        let kafka: Arc<dyn Kafka> = Arc::new(Cluster::new(worker.common_client())?);
+        let kafka = self.kafka_of(&worker, bootstrapped)?;
         let serve_registry = async {
             let Some(listener) = registry else { return Ok(()) };
             let settings = &config.registry_settings;
@@ -169,6 +178,25 @@ impl Node {
         }
         self.herder = herder;
         Ok(())
+    }
+
+    /// The log of registry and worker: the broker in this process unless another cluster is named, or the worker's
+    /// `towline.kafka.adapter` is `cluster`: then it is reached over TCP like any other.
+    fn kafka_of(&self, worker: &WorkerConfig, bootstrapped: bool) -> Result<Arc<dyn Kafka>> {
+        let adapter = worker.text(ADAPTER);
+        match (&self.broker, adapter) {
+            (Some(broker), "" | "embedded") if !bootstrapped => Ok(Arc::new(Embedded::new(broker.handle().clone()))),
+            (_, "" | "cluster") => Ok(Arc::new(Cluster::new(worker.common_client())?)),
+            (None, "embedded") => Err(Error::config(format!(
+                "{ADAPTER}=embedded needs a broker in the same process: start `towline up`, or leave the key out"
+            ))),
+            _ => Err(Error::config(format!("{ADAPTER}={adapter} is not understood: it is embedded or cluster"))),
+        }
+    }
+
+    fn uses_embedded(&self, worker: &BTreeMap<String, String>, bootstrapped: bool) -> bool {
+        let adapter = worker.get(ADAPTER).map_or("", |text| text.trim());
+        self.broker.is_some() && !bootstrapped && matches!(adapter, "" | "embedded")
     }
 
     async fn open_registry(&self, kafka: &dyn Kafka, settings: &BTreeMap<String, String>) -> Result<Registry> {

@@ -51,11 +51,11 @@ fn crates_depend_on_each_other_only_as_drawn() {
 fn libraries_are_named_only_in_their_rooms() {
     let rooms: &[(&str, &[&str])] = &[
         ("rdkafka::", &["runtime/src/kafka/cluster/"]),
-        ("towline_broker", &["runtime/src/node.rs", "runtime/src/launch.rs"]),
+        ("towline_broker", &["runtime/src/kafka/embedded/", "runtime/src/node.rs", "runtime/src/launch.rs"]),
         ("axum::", &["runtime/src/rest/", "runtime/src/node.rs", "runtime/src/status_page.rs", "registry/src/http/"]),
         ("sqlx::", &["connectors/src/postgres/", "connectors/src/jdbc/", "runtime/src/cli/verify"]),
         ("crate::rest", &["runtime/src/rest/", "runtime/src/node.rs"]),
-        ("kafka_protocol::", &["broker/src/", "runtime/src/cli/"]),
+        ("kafka_protocol::", &["broker/src/", "runtime/src/cli/", "runtime/src/kafka/embedded/"]),
     ];
     for (path, code) in files() {
         for (name, allowed) in rooms {

@@ -8,6 +8,7 @@ mod avro_pipeline;
 mod bad_input;
 mod cli_tools;
 mod crash;
+mod exactly_once;
 mod rest_api;
 mod tutorial;
 mod types;

@@ -123,7 +123,9 @@ async fn plugins_are_listed_and_validated() {
     for class in ["JsonConverter", "AvroConverter", "TimestampConverter$Value", "RegexRouter", "TopicNameMatches"] {
         assert!(all.contains(class), "{class}");
     }
-    let config = json!({"connector.class": "JdbcSourceConnector", "mode": "sideways"});
+    let config = json!({
+        "connector.class": "JdbcSourceConnector", "mode": "sideways", "transaction.boundary": "connector"
+    });
     let (status, report) =
         towline.rest(Method::PUT, "/connector-plugins/JdbcSourceConnector/config/validate", Some(&config)).await;
     assert_eq!(status, StatusCode::OK);
@@ -132,6 +134,7 @@ async fn plugins_are_listed_and_validated() {
         configs.iter().find(|c| c["value"]["name"] == name).unwrap()["value"]["errors"].to_string()
     };
     assert!(errors("mode").contains("Invalid value sideways for configuration mode"), "{}", errors("mode"));
+    assert!(errors("transaction.boundary").contains("does not support connector-defined transaction boundaries"));
     assert!(errors("name").contains("Missing required configuration \\\"name\\\" which has no default value."));
     assert_eq!(report["groups"][0], "Common");
     let (status, _) =

@@ -7,7 +7,7 @@ from tools import java, needs
 
 pytestmark = needs("java", "mvn")
 CONSUMER_GROUP_HEARTBEAT, END_TXN = 68, 26
-LATER = {"consumer-group": CONSUMER_GROUP_HEARTBEAT, "transactions": END_TXN}
+LATER = {"consumer-group": CONSUMER_GROUP_HEARTBEAT, "transactions": END_TXN, "transactional-offsets": END_TXN}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ LATER = {"consumer-group": CONSUMER_GROUP_HEARTBEAT, "transactions": END_TXN}
             marks=pytest.mark.xfail(reason="a static member that rejoined once still causes a rebalance: docs/GAPS.md"),
         ),
         "transactions",
+        "transactional-offsets",
     ],
 )
 @pytest.mark.timeout(300)  # The first one compiles and may download.

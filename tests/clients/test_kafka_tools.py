@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from confluent_kafka import Producer
 
 from api_versions import offers
 from tools import java, needs
@@ -16,6 +17,7 @@ OFFSETS = "org.apache.kafka.tools.GetOffsetShell"
 CONFIGS = "kafka.admin.ConfigCommand"
 DESCRIBE_QUORUM = 55
 DUMP_LOG = "kafka.tools.DumpLogSegments"
+TRANSACTIONS = "org.apache.kafka.tools.TransactionsCommand"
 
 
 def tool(main_class, kafka, *arguments, **options):
@@ -115,3 +117,40 @@ def test_dump_log_reads_our_segments(server, name):
     dumped = java(DUMP_LOG, "--deep-iteration", "--print-data-log", "--files", segment).stdout
     assert [line for line in ("one", "two", "three") if f"payload: {line}\n" in dumped] == ["one", "two", "three"]
     assert "isvalid: true" in dumped
+
+
+def test_transactions_are_listed_and_their_files_are_readable(own_server, name):
+    """The formats of `__transaction_state`, `.txnindex` and `.snapshot`, as Kafka's own code reads them."""
+    server, topic, identity = own_server, name(), name("transaction")
+    create(server.kafka, topic)
+    producer = Producer({"bootstrap.servers": server.kafka, "transactional.id": identity})
+    producer.init_transactions(15)
+    for end in [producer.commit_transaction, producer.abort_transaction, None]:
+        producer.begin_transaction()
+        producer.produce(topic, "value")
+        producer.flush(10)
+        if end:
+            end(10)
+    assert identity in tool(TRANSACTIONS, server.kafka, "list").stdout
+    described = tool(TRANSACTIONS, server.kafka, "describe", "--transactional-id", identity).stdout
+    assert "Ongoing" in described and f"{topic}-0" in described
+    producers = tool(TRANSACTIONS, server.kafka, "describe-producers", "--topic", topic, "--partition", 0).stdout
+    assert re.search(r"^\d+\s+0\s+", producers, re.M), producers
+    # A start after a crash writes index and snapshot anew.
+    server.kill()
+    server.start()
+    assert server.wait_until_ready()
+    (data,) = server.data.glob(f"**/{topic}-0")
+
+    def dump(file, *options):
+        return java(DUMP_LOG, *options, "--files", file).stdout
+
+    log = dump(data / "00000000000000000000.log", "--deep-iteration")
+    assert log.count("endTxnMarker: COMMIT") == 1 and log.count("endTxnMarker: ABORT") == 1, log
+    aborted = dump(data / "00000000000000000000.txnindex")
+    assert re.search(r"firstOffset: 2 lastOffset: 3 lastStableOffset: 4", aborted), aborted
+    files = server.data.glob("**/__transaction_state-*/*.log")
+    states = [dump(file, "--transaction-log-decoder") for file in files]
+    # Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort.
+    for status in range(1, 6):
+        assert any(f'"transactionStatus":{status},' in text and identity in text for text in states), (status, states)

@@ -96,3 +96,34 @@ def test_offsets_commit_with_the_transaction(kafka, topic, name):
         assert committed.offset == 5
     finally:
         consumer.close()
+
+
+def test_ended_transactions_survive_kill_9_and_an_open_one_goes_on(own_server, name):
+    server, topic, group = own_server, name(), name("group")
+    admin = AdminClient({"bootstrap.servers": server.kafka})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    producer = transactional(server.kafka, name("transaction"))
+    consumer = Consumer({"bootstrap.servers": server.kafka, "group.id": group})
+    try:
+        metadata = consumer.consumer_group_metadata()
+        for value, offset, end in [
+            ("kept", 1, producer.commit_transaction),
+            ("dropped", 2, producer.abort_transaction),
+            ("open", 3, None),
+        ]:
+            producer.begin_transaction()
+            producer.produce(topic, value)
+            producer.send_offsets_to_transaction([TopicPartition(topic, 0, offset)], metadata, 10)
+            producer.flush(10)
+            if end:
+                end(10)
+        server.kill()
+        server.start()
+        assert server.wait_until_ready()
+        assert values(server.kafka, topic, "read_committed") == ["kept"]
+        producer.commit_transaction(20)
+        assert values(server.kafka, topic, "read_committed") == ["kept", "open"]
+        (committed,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+        assert committed.offset == 3
+    finally:
+        consumer.close()

@@ -1,9 +1,10 @@
-//! DescribeProducers (61): idempotent producers that partitions remember.
+//! DescribeProducers (61): idempotent and transactional producers that partitions remember.
 
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId, RequestHeader};
 
 use super::Context;
+use crate::log::Producer;
 
 pub(super) async fn handle(
     context: &Context,
@@ -27,12 +28,12 @@ pub(super) async fn handle(
     response
 }
 
-fn state((id, epoch, last_sequence, last_timestamp): (i64, i16, i32, i64)) -> ProducerState {
+fn state((id, producer): (i64, Producer)) -> ProducerState {
     ProducerState::default()
         .with_producer_id(ProducerId(id))
-        .with_producer_epoch(i32::from(epoch))
-        .with_last_sequence(last_sequence)
-        .with_last_timestamp(last_timestamp)
-        .with_coordinator_epoch(-1)
-        .with_current_txn_start_offset(-1)
+        .with_producer_epoch(i32::from(producer.epoch))
+        .with_last_sequence(producer.last_sequence())
+        .with_last_timestamp(producer.timestamp)
+        .with_coordinator_epoch(producer.coordinator_epoch)
+        .with_current_txn_start_offset(producer.open_from.unwrap_or(-1))
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::{Context, Unreadable, decode, framed, head};
 use crate::cluster::Topic;
 use crate::handle::{FetchLimits, FetchPlace};
-use crate::log::{Partition, Watermarks};
+use crate::log::{Found, Isolation, Partition};
 use crate::wire::fetch::{FetchAnswer, PartitionAnswer};
 use crate::wire::guard::GuardedBuf;
 
@@ -52,9 +52,10 @@ pub(super) async fn answer(
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes.max(1)),
         max_wait: Duration::from_millis(wait as u64),
     };
-    let found = context.handle.fetch_places(&places, limits).await;
-    let mut found = found.into_iter().zip(diverging);
     let committed = request.isolation_level == 1;
+    let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let found = context.handle.fetch_places(&places, limits, isolation).await;
+    let mut found = found.into_iter().zip(diverging);
     let mut answer = FetchAnswer::default();
     for topic in topics {
         let partitions = topic.partitions.iter().zip(&mut found);
@@ -93,7 +94,7 @@ pub(super) fn check_epoch(theirs: i32, ours: i32) -> Result<(), ResponseError> {
 
 fn partition(
     asked: &FetchPartition,
-    result: Result<(Watermarks, Bytes), ResponseError>,
+    result: Result<Found, ResponseError>,
     diverging: Option<(i32, i64)>,
     committed: bool,
     version: i16,
@@ -109,11 +110,12 @@ fn partition(
         records: Bytes::new(),
     };
     match result {
-        Ok((marks, records)) => {
+        Ok(Found { marks, records, aborted, .. }) => {
             (answer.high_watermark, answer.last_stable_offset) = (marks.high_watermark, marks.last_stable);
             answer.log_start = marks.log_start;
             if diverging.is_none() {
                 answer.records = records;
+                answer.aborted = committed.then_some(aborted);
             }
         }
         Err(ResponseError::KafkaStorageError) if version <= 5 => {

@@ -11,9 +11,9 @@ pub(super) async fn handle(
     header: &RequestHeader,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    // Transactions (type 1) are not served yet; saying so ends the client's search.
-    let result = if request.key_type == 0 { Ok(()) } else { Err(ResponseError::InvalidRequest) };
-    let message = if result.is_ok() { "NONE" } else { "this broker coordinates consumer groups only" };
+    // Share groups (type 2) are not served; saying so ends the client's search.
+    let result = if matches!(request.key_type, 0 | 1) { Ok(()) } else { Err(ResponseError::InvalidRequest) };
+    let message = if result.is_ok() { "NONE" } else { "this broker coordinates consumer groups and transactions only" };
     let (host, port) = context.address();
     if header.request_api_version < 4 {
         return FindCoordinatorResponse::default()

@@ -1,4 +1,4 @@
-//! ListOffsets (2): first, last, or by time.
+//! ListOffsets (2): first, last, or by time; for read_committed (isolation level 1) before the last stable offset.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub(super) async fn handle(
         let mut answered = ListOffsetsTopicResponse::default();
         for asked in topic.partitions {
             let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
-                find(context, &topic.name.0, &asked, version).await
+                find(context, &topic.name.0, &asked, (version, request.isolation_level == 1)).await
             } else {
                 Err(ResponseError::InvalidRequest)
             };
@@ -47,12 +47,13 @@ async fn find(
     context: &Context,
     topic: &str,
     asked: &ListOffsetsPartition,
-    version: i16,
+    (version, committed): (i16, bool),
 ) -> Result<FoundOffset, ResponseError> {
     let partition = context.cluster().partition(topic, asked.partition_index)?;
     check_epoch(asked.current_leader_epoch, partition.log().leader_epoch())?;
     let since = |first: i16, spec| if version >= first { Ok(spec) } else { Err(ResponseError::UnsupportedVersion) };
     let spec = match asked.timestamp {
+        -1 if committed => OffsetSpec::LatestStable,
         -1 => OffsetSpec::Latest,
         -2 => OffsetSpec::Earliest,
         -3 => since(7, OffsetSpec::MaxTimestamp)?,
@@ -65,5 +66,7 @@ async fn find(
         time if time >= 0 => OffsetSpec::Timestamp(time),
         _ => return Err(ResponseError::UnsupportedVersion),
     };
-    context.handle.find_offset(topic, asked.partition_index, spec).await
+    let found = context.handle.find_offset(topic, asked.partition_index, spec).await?;
+    let unstable = committed && found.timestamp >= 0 && found.offset >= partition.log().last_stable();
+    Ok(if unstable { NOTHING } else { found })
 }

@@ -16,6 +16,8 @@ use crate::handle::Handle;
 use crate::listeners::Advertised;
 use crate::wire::guard::GuardedBuf;
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod configs;
@@ -32,7 +34,9 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -44,6 +48,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -51,6 +56,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 
 /// Requests other than Produce have no reason to be larger.
 const MAX_CONTROL_REQUEST: usize = 16 << 20;
@@ -160,6 +166,10 @@ apis! {
     DeleteTopics delete_topics DeleteTopicsRequest 1..=6;
     DeleteRecords delete_records DeleteRecordsRequest 0..=2;
     InitProducerId init_producer_id InitProducerIdRequest 0..=5;
+    AddPartitionsToTxn add_partitions_to_txn AddPartitionsToTxnRequest 0..=3;
+    AddOffsetsToTxn add_offsets_to_txn AddOffsetsToTxnRequest 0..=4;
+    EndTxn end_txn EndTxnRequest 0..=4;
+    TxnOffsetCommit txn_offset_commit TxnOffsetCommitRequest 0..=4;
     OffsetForLeaderEpoch offset_for_leader_epoch OffsetForLeaderEpochRequest 2..=4;
     DescribeAcls describe_acls DescribeAclsRequest 1..=3;
     DescribeConfigs describe_configs DescribeConfigsRequest 1..=4;
@@ -174,6 +184,8 @@ apis! {
     DescribeClientQuotas describe_client_quotas DescribeClientQuotasRequest 0..=1;
     DescribeCluster describe_cluster DescribeClusterRequest 0..=2;
     DescribeProducers describe_producers DescribeProducersRequest 0..=0;
+    DescribeTransactions describe_transactions DescribeTransactionsRequest 0..=0;
+    ListTransactions list_transactions ListTransactionsRequest 0..=1;
     ListConfigResources list_config_resources ListConfigResourcesRequest 0..=1;
     DescribeTopicPartitions describe_topic_partitions DescribeTopicPartitionsRequest 0..=0;
 }
@@ -244,6 +256,12 @@ fn encode(header: &RequestHeader, api: ApiKey, response: &impl Encodable) -> Res
 
 fn code(result: Result<(), ResponseError>) -> i16 {
     result.map_or_else(|error| error.code(), |()| 0)
+}
+
+/// An error as clients know it: before version `since` of a request PRODUCER_FENCED had another name.
+fn fenced_since(since: i16, header: &RequestHeader, error: ResponseError) -> ResponseError {
+    let old = header.request_api_version < since && error == ResponseError::ProducerFenced;
+    if old { ResponseError::InvalidProducerEpoch } else { error }
 }
 
 fn text(text: impl Into<String>) -> StrBytes {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
@@ -25,9 +26,11 @@ pub(super) async fn handle(
         let asked = request
             .topics
             .map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
-        for (name, partitions) in find(context, &request.group_id.0, asked) {
-            let partitions =
-                partitions.into_iter().map(|(index, committed)| old_partition(index, committed, version)).collect();
+        let group = &request.group_id.0;
+        for (name, partitions) in find(context, group, asked) {
+            let error = |index| unstable(context, group, request.require_stable, &name, index);
+            let old = |(index, committed)| old_partition(index, committed, version).with_error_code(error(index));
+            let partitions = partitions.into_iter().map(old).collect();
             response
                 .topics
                 .push(OffsetFetchResponseTopic::default().with_name(topic_name(&name)).with_partitions(partitions));
@@ -39,8 +42,11 @@ pub(super) async fn handle(
             .topics
             .map(|topics| topics.into_iter().map(|t| (t.name.0.to_string(), t.partition_indexes)).collect());
         let mut answered = OffsetFetchResponseGroup::default();
-        for (name, partitions) in find(context, &group.group_id.0, asked) {
-            let partitions = partitions.into_iter().map(|(index, committed)| new_partition(index, committed)).collect();
+        let group_id = &group.group_id.0;
+        for (name, partitions) in find(context, group_id, asked) {
+            let error = |index| unstable(context, group_id, request.require_stable, &name, index);
+            let new = |(index, committed)| new_partition(index, committed).with_error_code(error(index));
+            let partitions = partitions.into_iter().map(new).collect();
             answered
                 .topics
                 .push(OffsetFetchResponseTopics::default().with_name(topic_name(&name)).with_partitions(partitions));
@@ -64,6 +70,13 @@ fn find(context: &Context, group: &str, asked: Asked) -> Found {
         .into_iter()
         .map(|(topic, list)| (topic.clone(), list.into_iter().map(|p| take(&topic, p)).collect()))
         .collect()
+}
+
+/// UNSTABLE_OFFSET_COMMIT where a transaction may still change the offset and the client wants to wait for that.
+fn unstable(context: &Context, group: &str, require_stable: bool, topic: &str, partition: i32) -> i16 {
+    let place = (topic.to_owned(), partition);
+    let unstable = require_stable && context.handle.0.coordinator.is_unstable(group, &place);
+    if unstable { ResponseError::UnstableOffsetCommit.code() } else { 0 }
 }
 
 fn old_partition(index: i32, committed: Option<Committed>, version: i16) -> OffsetFetchResponsePartition {

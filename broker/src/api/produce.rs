@@ -10,6 +10,7 @@ use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestH
 
 use super::{Answer, Context, Unreadable, decode, encode, text};
 use crate::handle::{Acks, AppendError, Handle, PendingAppend};
+use crate::wire::batch::BatchHeader;
 use crate::wire::guard::GuardedBuf;
 
 /// A larger request is appended where it may block.
@@ -50,6 +51,7 @@ fn append_all(handle: &Handle, request: ProduceRequest, version: i16) -> (Append
         -1 => Ok(Acks::All),
         _ => Err(ResponseError::InvalidRequiredAcks),
     };
+    let acks = acks.and_then(|acks| check_transaction(handle, &request).map(|()| acks));
     let mut failed = false;
     let mut appends: Appends = Vec::with_capacity(request.topic_data.len());
     for mut topic in request.topic_data {
@@ -62,13 +64,36 @@ fn append_all(handle: &Handle, request: ProduceRequest, version: i16) -> (Append
             if zstd && version < 7 {
                 return Err(ResponseError::UnsupportedCompressionType.into());
             }
-            handle.append_to(found.as_ref().map_err(|e| *e)?, data.index, records, acks)
+            let transactional = is_transactional(&records);
+            let append = handle.append_to(found.as_ref().map_err(|e| *e)?, data.index, records, acks);
+            append.map_err(|mut refused| {
+                // From version 11 on clients know that aborting is the way on (KIP-890).
+                if version >= 11 && transactional && refused.error == ResponseError::InvalidTxnState {
+                    refused.error = ResponseError::TransactionAbortable;
+                }
+                refused
+            })
         };
         let results: Vec<_> = partitions.into_iter().map(|data| (data.index, append(data))).collect();
         failed |= results.iter().any(|(_, result)| result.is_err());
         appends.push((topic, results));
     }
     (appends, failed)
+}
+
+fn is_transactional(batch: &[u8]) -> bool {
+    BatchHeader::parse(batch).is_ok_and(|header| header.is_transactional())
+}
+
+/// What transactional batches demand of the whole request: one transactional id, and one producer, that belongs to it.
+fn check_transaction(handle: &Handle, request: &ProduceRequest) -> Result<(), ResponseError> {
+    let records = request.topic_data.iter().flat_map(|topic| &topic.partition_data).filter_map(|p| p.records.as_ref());
+    let headers = records.filter_map(|records| BatchHeader::parse(records).ok());
+    let mut producers = headers.filter(BatchHeader::is_transactional).map(|header| header.producer_id);
+    let Some(producer) = producers.next() else { return Ok(()) };
+    let id = request.transactional_id.as_ref().ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
+    let one = producers.all(|other| other == producer) && handle.0.transactions.owns(&id.0, producer);
+    if one { Ok(()) } else { Err(ResponseError::InvalidProducerIdMapping) }
 }
 
 async fn respond(appends: Appends) -> ProduceResponse {

@@ -14,13 +14,14 @@ use uuid::Uuid;
 
 pub(crate) use rules::check_name;
 
-use crate::config::{BrokerConfig, TopicConfig, check_topic_config};
+use crate::config::{BrokerConfig, SyncPolicy, TopicConfig, check_topic_config};
 use crate::error::Error;
 use crate::log::{Checkpoint, Fs, Log, LogSetup, Partition, write_checkpoint};
 
 /// The offsets of consumer groups.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
-const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+/// The states of transactional ids.
+pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 const METADATA_FILE: &str = "towline-metadata.json";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 const RECOVERY_FILE: &str = "recovery-point-offset-checkpoint";
@@ -190,6 +191,7 @@ impl Cluster {
             leader_epoch: 0,
             log_start: 0,
             recovery_point: Some(0),
+            synced_reads: self.config.sync_policy == SyncPolicy::GroupCommit,
         }
     }
 

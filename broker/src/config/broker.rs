@@ -88,6 +88,14 @@ pub struct BrokerConfig {
     pub producer_id_expiration_ms: i64,
     /// Longest transaction that a producer may ask for.
     pub transaction_max_timeout_ms: i32,
+    /// Partitions of `__transaction_state`.
+    pub transactions_partitions: i32,
+    /// How often transactions that have lasted too long are looked for.
+    pub transaction_abort_interval_ms: u64,
+    /// How long an unused transactional id is remembered.
+    pub transactional_id_expiration_ms: i64,
+    /// How often unused transactional ids are looked for.
+    pub transactional_id_check_interval_ms: u64,
     /// Broker settings as given, for topic defaults and DescribeConfigs.
     pub properties: BTreeMap<String, String>,
 }
@@ -125,6 +133,10 @@ impl BrokerConfig {
             group_max_size: usize::MAX,
             producer_id_expiration_ms: 86_400_000,
             transaction_max_timeout_ms: 900_000,
+            transactions_partitions: 50,
+            transaction_abort_interval_ms: 10_000,
+            transactional_id_expiration_ms: 7 * 86_400_000,
+            transactional_id_check_interval_ms: 3_600_000,
             properties: BTreeMap::new(),
         }
     }

@@ -39,7 +39,11 @@ const READ: &[&str] = &[
     "socket.request.max.bytes",
     "towline.clamp.replication.factor",
     "towline.durability",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
     "transaction.max.timeout.ms",
+    "transaction.remove.expired.transaction.cleanup.interval.ms",
+    "transaction.state.log.num.partitions",
+    "transactional.id.expiration.ms",
 ];
 
 /// Keys of Kafka that have no meaning on one built-in node; accepted without a word each.
@@ -73,7 +77,6 @@ const QUIET: &[&str] = &[
     "share.coordinator.",
     "socket.",
     "transaction.",
-    "transactional.id.expiration.ms",
     "unclean.leader.election.enable",
     "group.consumer.",
     "group.coordinator.",
@@ -165,9 +168,21 @@ fn numbers(reader: &Reader<'_>, config: &mut BrokerConfig) -> Result<(), Error> 
     reader.parse("group.max.size", &mut config.group_max_size)?;
     reader.parse("producer.id.expiration.ms", &mut config.producer_id_expiration_ms)?;
     reader.parse("transaction.max.timeout.ms", &mut config.transaction_max_timeout_ms)?;
-    for (key, number) in
-        [("num.partitions", config.num_partitions), ("offsets.topic.num.partitions", config.offsets_partitions)]
-    {
+    reader.parse("transaction.state.log.num.partitions", &mut config.transactions_partitions)?;
+    reader.parse(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        &mut config.transaction_abort_interval_ms,
+    )?;
+    reader.parse("transactional.id.expiration.ms", &mut config.transactional_id_expiration_ms)?;
+    reader.parse(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        &mut config.transactional_id_check_interval_ms,
+    )?;
+    for (key, number) in [
+        ("num.partitions", config.num_partitions),
+        ("offsets.topic.num.partitions", config.offsets_partitions),
+        ("transaction.state.log.num.partitions", config.transactions_partitions),
+    ] {
         if number < 1 {
             return Err(invalid(key, &number.to_string(), "it must be at least 1"));
         }

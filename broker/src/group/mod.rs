@@ -7,7 +7,7 @@ mod records;
 mod requests;
 mod state;
 
-pub(crate) use coordinator::Coordinator;
+pub(crate) use coordinator::{Coordinator, place_of};
 pub use coordinator::{GroupDescription, MemberDescription};
 pub use offsets::{CommitRequest, Committed, OffsetCommit};
 pub use requests::{JoinReply, JoinRequest, JoinedMember, SyncReply, SyncRequest};

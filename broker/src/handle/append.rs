@@ -106,16 +106,25 @@ impl Handle {
         }
         let now = now_ms();
         let batch = Batch::check(batch, config, now)?;
-        if batch.header.is_transactional() {
-            return Err(ResponseError::InvalidTxnState.into());
-        }
-        let Appended { base_offset, last_offset, log_append_time, log_start, rolled } =
-            partition.log().append(batch, now)?;
-        let sync =
-            self.0.config.sync_policy == SyncPolicy::GroupCommit && acks == Acks::All || config.flush_messages == 1;
-        let durable = sync.then(|| self.0.syncer.sync(partition));
-        if rolled && !sync {
-            self.0.syncer.sync_later(partition);
+        let header = batch.header;
+        let store = || partition.log().append(batch, now);
+        let appended = if header.is_transactional() {
+            self.0.transactions.append(&header, &topic.name, partition.index, store)?
+        } else {
+            store()
+        };
+        let Appended { base_offset, last_offset, log_append_time, log_start, rolled } = appended?;
+        let group_commit = self.0.config.sync_policy == SyncPolicy::GroupCommit;
+        let waits = group_commit && acks == Acks::All || config.flush_messages == 1;
+        let durable = waits.then(|| self.0.syncer.sync(partition));
+        // Under group commit readers see what is on disk, so what nobody waits for must get there too.
+        if !waits && (rolled || group_commit) {
+            if header.is_transactional() {
+                // The end of the transaction will wait for it.
+                self.0.syncer.sync_gathered(partition);
+            } else {
+                self.0.syncer.sync_later(partition);
+            }
         }
         Ok(PendingAppend { outcome: AppendOutcome { base_offset, last_offset, log_append_time, log_start }, durable })
     }

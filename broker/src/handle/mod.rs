@@ -6,6 +6,7 @@ mod fetch;
 mod groups;
 mod offsets;
 mod topics;
+mod transactions;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,19 +19,21 @@ pub use offsets::{FoundOffset, LogOffsets, OffsetSpec};
 pub use topics::{ConfigSource, ConfigSynonym, TopicConfigEntry};
 
 pub(crate) use fetch::FetchPlace;
-pub(crate) use topics::offsets_topic;
+pub(crate) use topics::internal_topic;
 
 use crate::cluster::{Cluster, Refusal};
 use crate::config::BrokerConfig;
 use crate::group::Coordinator;
 use crate::lock::DirLock;
 use crate::log::Syncer;
+use crate::transaction;
 
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Arc<BrokerConfig>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) transactions: Arc<transaction::Coordinator>,
     pub(crate) syncer: Arc<Syncer>,
     pub(crate) cluster_id: String,
     pub(crate) stopping: AtomicBool,

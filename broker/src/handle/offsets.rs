@@ -9,8 +9,10 @@ use super::Handle;
 pub enum OffsetSpec {
     /// The first of the log.
     Earliest,
-    /// That of the next record.
+    /// The high watermark: that of the next record, or, under group commit, of the first that is not on disk.
     Latest,
+    /// The last stable offset: the high watermark, or where the first transaction that is open began.
+    LatestStable,
     /// That of the record with the largest time.
     MaxTimestamp,
     /// That of the first record at or after a time.
@@ -33,7 +35,7 @@ pub struct FoundOffset {
 pub struct LogOffsets {
     /// The first that can be read.
     pub start: i64,
-    /// That of the next record; on one node also the high watermark.
+    /// High watermark: readers see what is before. Under group commit that is what is on disk.
     pub end: i64,
     /// Up to here all transactions have ended.
     pub last_stable: i64,
@@ -53,16 +55,23 @@ impl Handle {
         spec: OffsetSpec,
     ) -> Result<FoundOffset, ResponseError> {
         let partition = self.0.cluster.partition(topic, partition)?;
+        let visible = partition.log().visible_end();
         let by_time = |found: Option<(i64, i64, i32)>| match found {
-            Some((timestamp, offset, leader_epoch)) => FoundOffset { offset, timestamp, leader_epoch },
-            None => FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 },
+            Some((timestamp, offset, leader_epoch)) if offset < visible => {
+                FoundOffset { offset, timestamp, leader_epoch }
+            }
+            _ => FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 },
         };
         match spec {
             OffsetSpec::MaxTimestamp => self.on_disk(move |_| partition.max_time()).await.map(by_time),
             OffsetSpec::Timestamp(time) => self.on_disk(move |_| partition.find_time(time)).await.map(by_time),
-            OffsetSpec::Earliest | OffsetSpec::Latest => {
+            OffsetSpec::Earliest | OffsetSpec::Latest | OffsetSpec::LatestStable => {
                 let log = partition.log();
-                let offset = if spec == OffsetSpec::Earliest { log.log_start() } else { log.end() };
+                let offset = match spec {
+                    OffsetSpec::Earliest => log.log_start(),
+                    OffsetSpec::LatestStable => log.last_stable(),
+                    _ => log.visible_end(),
+                };
                 Ok(FoundOffset { offset, timestamp: -1, leader_epoch: log.epoch_at(offset) })
             }
         }

@@ -71,7 +71,7 @@ impl Handle {
         let mut topic =
             NewTopic { name: name.to_owned(), partitions: -1, replication_factor: -1, ..NewTopic::default() };
         if is_internal(name) {
-            topic = offsets_topic(&self.0.config, name);
+            topic = internal_topic(&self.0.config, name);
         }
         match self.create(topic, false).await {
             Err((ResponseError::TopicAlreadyExists, message)) => {
@@ -79,6 +79,20 @@ impl Handle {
             }
             other => other,
         }
+    }
+
+    /// The number of partitions of a topic. One that is missing is created with the defaults where `may_create` says so
+    /// and `auto.create.topics.enable` allows it, as asking for its metadata does.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION, or why it cannot be created.
+    pub async fn partitions(&self, topic: &str, may_create: bool) -> Result<i32, (ResponseError, String)> {
+        let known = match self.0.cluster.topic(topic) {
+            Some(known) => known,
+            None if may_create && self.0.config.auto_create_topics => self.auto_create(topic).await?,
+            None => return Err((ResponseError::UnknownTopicOrPartition, format!("topic {topic} does not exist"))),
+        };
+        Ok(known.partitions.len() as i32)
     }
 
     /// Raises the number of partitions of a topic, or only checks that it could be.
@@ -170,9 +184,13 @@ impl Handle {
 }
 
 /// The settings with which an internal topic is created.
-pub(crate) fn offsets_topic(config: &BrokerConfig, name: &str) -> NewTopic {
-    let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
-    let partitions = if name == OFFSETS_TOPIC { config.offsets_partitions } else { 50 };
+pub(crate) fn internal_topic(config: &BrokerConfig, name: &str) -> NewTopic {
+    let (partitions, compression) = if name == OFFSETS_TOPIC {
+        (config.offsets_partitions, "producer")
+    } else {
+        (config.transactions_partitions, "uncompressed")
+    };
+    let configs = [("cleanup.policy", "compact"), ("compression.type", compression), ("segment.bytes", "104857600")];
     NewTopic {
         name: name.to_owned(),
         partitions,

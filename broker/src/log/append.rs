@@ -65,7 +65,11 @@ impl Batch {
         }
         verify(&bytes, &header).map_err(|_| ResponseError::CorruptMessage)?;
         let dense = i64::from(header.last_offset_delta) + 1 == i64::from(header.record_count);
-        let sequence = !header.has_producer() || (header.base_sequence >= 0 && header.producer_epoch >= 0);
+        let sequence = if header.has_producer() {
+            header.base_sequence >= 0 && header.producer_epoch >= 0
+        } else {
+            !header.is_transactional()
+        };
         if !dense || !sequence || header.codec() > 4 || header.delete_horizon().is_some() {
             return Err(ResponseError::InvalidRecord.into());
         }
@@ -105,6 +109,11 @@ impl Batch {
         if refused.is_empty() { Ok(()) } else { Err(Refused { error: ResponseError::InvalidRecord, records: refused }) }
     }
 
+    /// The broker's time, -1 if the topic keeps the producer's.
+    fn log_append_time(&self) -> i64 {
+        if self.header.is_log_append_time() { self.header.max_timestamp } else { -1 }
+    }
+
     /// Recompressed and stamped as the topic demands; untouched if it demands nothing.
     fn prepared(mut self, config: &TopicConfig, now: i64) -> Result<Self, Refused> {
         let other_codec = config.compression.filter(|codec| *codec != self.header.codec());
@@ -140,38 +149,39 @@ impl Log {
     /// Appends a checked batch. On any error nothing was appended.
     pub(crate) fn append(&mut self, batch: Batch, now: i64) -> Result<Appended, ResponseError> {
         self.check_alive()?;
-        let Batch { mut header, bytes } = batch;
-        let mut appended = Appended {
-            base_offset: self.end,
-            last_offset: self.end,
-            log_append_time: if header.is_log_append_time() { header.max_timestamp } else { -1 },
-            log_start: self.log_start,
-            rolled: false,
-        };
-        if let Sequence::Duplicate(first, last) = self.producers.check(&header)? {
-            return Ok(Appended { base_offset: first, last_offset: last, ..appended });
+        if let Sequence::Duplicate(base_offset, last_offset) = self.producers.check(&batch.header)? {
+            let (log_append_time, log_start) = (batch.log_append_time(), self.log_start);
+            return Ok(Appended { base_offset, last_offset, log_append_time, log_start, rolled: false });
         }
+        let (header, appended) = self.store(batch, now)?;
+        self.producers.note(&header);
+        self.grew(header.total_len() as i64);
+        Ok(appended)
+    }
+
+    /// Appends a batch that belongs here; the caller tells producers and readers.
+    pub(super) fn store(&mut self, batch: Batch, now: i64) -> Result<(BatchHeader, Appended), ResponseError> {
+        let log_append_time = batch.log_append_time();
+        let Batch { mut header, bytes } = batch;
         if header.total_len() as u64 > self.config.segment_bytes {
             return Err(ResponseError::RecordListTooLarge);
         }
         header.base_offset = self.end;
         header.leader_epoch = self.leader_epoch;
         let written = self.heal().and_then(|()| {
-            appended.rolled = self.roll_if_needed(&header, now)?;
-            self.write(&header, &bytes)
+            let rolled = self.roll_if_needed(&header, now)?;
+            self.write(&header, &bytes).map(|()| rolled)
         });
-        if let Err(error) = written {
+        let rolled = written.map_err(|error| {
             tracing::error!(dir = %self.dir.display(), error = &error as &dyn std::error::Error, "cannot append; nothing was stored");
-            return Err(ResponseError::KafkaStorageError);
-        }
+            ResponseError::KafkaStorageError
+        })?;
         self.end = header.last_offset() + 1;
-        self.producers.note(&header);
         let interval = self.interval();
         self.active().note(&header, interval);
         self.warm.note(header.base_offset, header.total_len() as u64);
-        self.wake(header.total_len() as i64);
-        appended.last_offset = header.last_offset();
-        Ok(appended)
+        let (base_offset, last_offset, log_start) = (header.base_offset, header.last_offset(), self.log_start);
+        Ok((header, Appended { base_offset, last_offset, log_append_time, log_start, rolled }))
     }
 
     fn write(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
@@ -234,7 +244,9 @@ impl Log {
     pub(super) fn roll(&mut self) -> io::Result<()> {
         let (fs, dir, end) = (self.fs.clone(), self.dir.clone(), self.end);
         self.active().write_index(fs.as_ref(), &dir)?;
+        self.active().write_aborted(fs.as_ref(), &dir)?;
         self.snapshot()?;
+        self.new_files |= self.active().aborted_unsynced;
         self.segments.push(Segment::empty(end));
         Ok(())
     }

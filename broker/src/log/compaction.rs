@@ -13,11 +13,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cleaned_transactions::CleanedTransactions;
 use super::fs::{Fs, LogFile};
 use super::partition::{Health, Log, Partition};
 use super::segment::{Scanner, Segment, segment_path};
+use super::transactions::Aborted;
 use crate::config::TopicConfig;
 use crate::wire::batch::{BatchHeader, verify};
+use crate::wire::marker::EndMarker;
 use crate::wire::records::{self, Record};
 
 /// Keys that one round can hold (about 32 bytes each).
@@ -36,10 +39,23 @@ struct Plan {
     sources: Vec<Source>,
     first_dirty: i64,
     end: i64,
+    /// Transactions that were aborted in the part that is worked on.
+    aborted: Vec<Aborted>,
     changes: u64,
     config: Arc<TopicConfig>,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+}
+
+/// One walk through all that is cleaned.
+#[derive(Debug)]
+struct Round<'a> {
+    plan: &'a Plan,
+    /// Up to where `latest` is complete.
+    end: i64,
+    latest: Latest,
+    transactions: CleanedTransactions,
+    now: i64,
 }
 
 /// 128-bit hash of a key -> offset of its latest record. The hash is keyed anew in each round.
@@ -70,12 +86,14 @@ impl Log {
         }
         let (fs, dir, interval) = (self.fs.clone(), self.dir.clone(), self.interval());
         let sealed = self.segments.len() - 1;
+        // How a transaction that is open will end is not known.
+        let stable = self.last_stable();
         let (mut clean, mut dirty, mut end, mut oldest) = (0u64, 0u64, self.segments[0].base, None);
         let mut count = 0;
         for i in 0..sealed {
             let next = self.segments[i + 1].base;
             let segment = &mut self.segments[i];
-            if segment.synced < segment.size {
+            if segment.synced < segment.size || next > stable {
                 // What a power cut may take must not have displaced what is safe.
                 break;
             }
@@ -101,8 +119,12 @@ impl Log {
             .iter_mut()
             .map(|s| Ok(Source { base: s.base, size: s.size, file: s.file(fs.as_ref(), &dir, false)? }))
             .collect::<io::Result<Vec<_>>>()?;
+        let mut aborted = Vec::new();
+        for segment in &mut self.segments[..count] {
+            aborted.extend_from_slice(segment.aborted(fs.as_ref(), &dir)?);
+        }
         let (first_dirty, changes) = (self.first_dirty, self.changes);
-        Ok(Some(Plan { sources, first_dirty, end, changes, config, fs, dir }))
+        Ok(Some(Plan { sources, first_dirty, end, aborted, changes, config, fs, dir }))
     }
 }
 
@@ -113,8 +135,9 @@ impl Partition {
         let mut latest = Latest::default();
         let end = plan.collect_keys(&mut latest)?;
         let mut saved = 0;
+        let mut round = Round { plan: &plan, end, latest, transactions: CleanedTransactions::new(&plan.aborted), now };
         for group in plan.groups(end) {
-            let Some(cleaned) = self.clean_group(&plan, group, end, &latest, now)? else { continue };
+            let Some(cleaned) = self.clean_group(&mut round, group)? else { continue };
             let before: u64 = group.iter().map(|s| s.size).sum();
             saved += before.saturating_sub(cleaned.size);
             if !self.swap(&plan, group, cleaned)? {
@@ -126,14 +149,8 @@ impl Partition {
         Ok(Some(saved))
     }
 
-    fn clean_group(
-        &self,
-        plan: &Plan,
-        group: &[Source],
-        end: i64,
-        latest: &Latest,
-        now: i64,
-    ) -> io::Result<Option<Segment>> {
+    fn clean_group(&self, round: &mut Round<'_>, group: &[Source]) -> io::Result<Option<Segment>> {
+        let plan = round.plan;
         let path = segment_path(&plan.dir, group[0].base, "log.cleaned");
         let _ = plan.fs.remove(&path);
         let out = plan.fs.open(&path, true)?;
@@ -150,7 +167,12 @@ impl Partition {
                     segment.note(&header, plan.config.index_interval_bytes);
                 }
                 let bytes = scanner.batch(position, &header)?;
-                held = Some(clean_batch(&header, bytes, plan, end, latest, now)?);
+                let (cleaned, bytes) = round.clean_batch(&header, bytes)?;
+                if cleaned.is_control() && cleaned.record_count > 0 {
+                    let ended = |entry: &&Aborted| entry.last_offset == cleaned.last_offset();
+                    plan.aborted.iter().filter(ended).for_each(|entry| segment.note_aborted(*entry));
+                }
+                held = Some((cleaned, bytes));
             }
         }
         if let Some((header, bytes)) = held {
@@ -163,8 +185,7 @@ impl Partition {
     }
 
     fn needs(&self, header: &BatchHeader) -> bool {
-        header.is_control()
-            || (header.has_producer() && self.log().producers.is_last_of(header.producer_id, header.last_offset()))
+        header.has_producer() && self.log().producers.is_last_of(header.producer_id, header.last_offset())
     }
 
     /// Puts a cleaned segment in place; false if the log changed meanwhile and the work is void.
@@ -182,6 +203,10 @@ impl Partition {
             plan.fs.remove(&path("log.cleaned"))?;
             return Ok(false);
         };
+        let (from, to) = (base, group.last().map_or(base, |last| last.base));
+        if log.segments.iter_mut().any(|s| (from..=to).contains(&s.base) && s.may_have_aborted()) {
+            plan.fs.replace(&path("txnindex.swap"), &cleaned.encoded_aborted())?;
+        }
         plan.fs.rename(&path("log.cleaned"), &path("log.swap"))?;
         let placed = plan.fs.sync_dir(&plan.dir).and_then(|()| finish_swap(plan.fs.as_ref(), &plan.dir, base));
         if let Err(error) = placed {
@@ -209,10 +234,16 @@ impl Partition {
 impl Plan {
     /// Fills the map from the dirty part; answers up to which offset it is complete.
     fn collect_keys(&self, latest: &mut Latest) -> io::Result<i64> {
+        let mut transactions = CleanedTransactions::new(&self.aborted);
         for source in self.sources.iter() {
             let mut scanner = Scanner::new(source.file.clone(), 0, source.size);
             while let Some((position, header)) = scanner.next()? {
-                if header.last_offset() < self.first_dirty || header.is_control() {
+                if header.is_control() {
+                    let bytes = scanner.batch(position, &header)?;
+                    EndMarker::parse(&header, &bytes).map(|marker| transactions.pass_marker(&header, &marker));
+                    continue;
+                }
+                if transactions.pass_data(&header) || header.last_offset() < self.first_dirty {
                     continue;
                 }
                 if latest.offsets.len() + header.record_count as usize > MAX_KEYS && !latest.offsets.is_empty() {
@@ -252,47 +283,67 @@ fn unpacked<'a>(header: &BatchHeader, bytes: &'a [u8]) -> io::Result<records::Un
     verify(bytes, header).and_then(|()| records::decode(header, bytes)).map_err(io::Error::other)
 }
 
-/// The batch without what is superseded: untouched if all stays, with no records if nothing does.
-fn clean_batch(
-    header: &BatchHeader,
-    bytes: Vec<u8>,
-    plan: &Plan,
-    end: i64,
-    latest: &Latest,
-    now: i64,
-) -> io::Result<(BatchHeader, Bytes)> {
-    if header.is_control() || header.record_count == 0 {
-        return Ok((*header, Bytes::from(bytes)));
+impl Round<'_> {
+    /// The batch without what is superseded: untouched if all stays, with no records if nothing does.
+    fn clean_batch(&mut self, header: &BatchHeader, bytes: Vec<u8>) -> io::Result<(BatchHeader, Bytes)> {
+        if header.is_control() {
+            return self.clean_marker(header, bytes);
+        }
+        let aborted = self.transactions.pass_data(header);
+        if header.record_count == 0 {
+            return Ok((*header, Bytes::from(bytes)));
+        }
+        if aborted {
+            return self.rebuilt(*header, &[], false);
+        }
+        let unpacked = unpacked(header, &bytes)?;
+        let horizon = header.delete_horizon();
+        let mut kept: Vec<Record<'_>> = Vec::new();
+        let mut tombstones = false;
+        for record in unpacked.records() {
+            let record = record.map_err(io::Error::other)?;
+            let stays = record.offset >= self.end
+                || record.key.is_some_and(|key| {
+                    !self.latest.is_superseded(key, record.offset)
+                        && (record.value.is_some() || horizon.is_none_or(|horizon| self.now < horizon))
+                });
+            if stays {
+                tombstones |= record.value.is_none() && record.offset < self.end;
+                kept.push(record);
+            }
+        }
+        let mark = tombstones && horizon.is_none();
+        if kept.len() == header.record_count as usize && !mark {
+            drop(kept);
+            drop(unpacked);
+            return Ok((*header, Bytes::from(bytes)));
+        }
+        self.rebuilt(*header, &kept, mark)
     }
-    let unpacked = unpacked(header, &bytes)?;
-    let horizon = header.delete_horizon();
-    let mut kept: Vec<Record<'_>> = Vec::new();
-    let mut tombstones = false;
-    for record in unpacked.records() {
-        let record = record.map_err(io::Error::other)?;
-        let stays = record.offset >= end
-            || record.key.is_some_and(|key| {
-                !latest.is_superseded(key, record.offset)
-                    && (record.value.is_some() || horizon.is_none_or(|horizon| now < horizon))
-            });
-        if stays {
-            tombstones |= record.value.is_none() && record.offset < end;
-            kept.push(record);
+
+    /// A marker whose transaction has no data left goes after `delete.retention.ms`.
+    fn clean_marker(&mut self, header: &BatchHeader, bytes: Vec<u8>) -> io::Result<(BatchHeader, Bytes)> {
+        let gone = EndMarker::parse(header, &bytes).is_some_and(|m| self.transactions.pass_marker(header, &m));
+        let horizon = header.delete_horizon();
+        if !gone || horizon.is_some_and(|horizon| self.now < horizon) {
+            return Ok((*header, Bytes::from(bytes)));
+        }
+        let unpacked = unpacked(header, &bytes)?;
+        let records = unpacked.records().collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
+        match horizon {
+            None => self.rebuilt(*header, &records, true),
+            Some(_) => self.rebuilt(*header, &[], false),
         }
     }
-    let mark = tombstones && horizon.is_none();
-    if kept.len() == header.record_count as usize && !mark {
-        drop(kept);
-        drop(unpacked);
-        return Ok((*header, Bytes::from(bytes)));
+
+    fn rebuilt(&self, mut header: BatchHeader, kept: &[Record<'_>], mark: bool) -> io::Result<(BatchHeader, Bytes)> {
+        if mark {
+            header.set_delete_horizon(self.now.saturating_add(self.plan.config.delete_retention_ms));
+        }
+        let rebuilt = records::rebuild(header, kept).map_err(io::Error::other)?;
+        let header = BatchHeader::parse(&rebuilt).map_err(io::Error::other)?;
+        Ok((header, rebuilt))
     }
-    let mut changed = *header;
-    if mark {
-        changed.set_delete_horizon(now.saturating_add(plan.config.delete_retention_ms));
-    }
-    let rebuilt = records::rebuild(changed, &kept).map_err(io::Error::other)?;
-    let header = BatchHeader::parse(&rebuilt).map_err(io::Error::other)?;
-    Ok((header, rebuilt))
 }
 
 /// Removes the originals that `<base>.log.swap` replaces and gives it its name. Repeatable after a crash.
@@ -304,17 +355,23 @@ pub(super) fn finish_swap(fs: &dyn Fs, dir: &Path, base: i64) -> io::Result<()> 
     while let Some((_, header)) = scanner.next()? {
         last = header.last_offset();
     }
-    for name in fs.list(dir)? {
+    let names = fs.list(dir)?;
+    for name in &names {
         let replaced =
             name.strip_suffix(".log").and_then(|b| b.parse::<i64>().ok()).filter(|b| (base..=last).contains(b));
         if let Some(replaced) = replaced {
-            for suffix in ["index", "timeindex", "txnindex"] {
+            for suffix in ["index", "timeindex"] {
                 let _ = fs.remove(&segment_path(dir, replaced, suffix));
             }
             if replaced != base {
+                let _ = fs.remove(&segment_path(dir, replaced, "txnindex"));
                 fs.remove(&segment_path(dir, replaced, "log"))?;
             }
         }
+    }
+    let aborted = segment_path(dir, base, "txnindex.swap");
+    if names.iter().any(|name| aborted.ends_with(name)) {
+        fs.rename(&aborted, &segment_path(dir, base, "txnindex"))?;
     }
     fs.rename(&swap, &segment_path(dir, base, "log"))?;
     fs.sync_dir(dir)
@@ -341,6 +398,7 @@ mod tests {
             leader_epoch: 0,
             log_start: 0,
             recovery_point: Some(0),
+            synced_reads: false,
         };
         Partition::new(0, Log::open(setup).unwrap())
     }

@@ -63,7 +63,7 @@ impl FaultyFs {
     pub(crate) fn fail_syncs(&self, fail: bool) {
         self.faults.syncs_fail.store(fail, Ordering::SeqCst);
     }
-    /// As after a power cut: each log keeps what was synced only.
+    /// As after a power cut: each file keeps what was synced only.
     pub(crate) fn lose_unsynced(&self) {
         for (path, len) in self.faults.synced.lock().unwrap().iter() {
             if let Ok(file) = OpenOptions::new().write(true).open(path) {
@@ -123,10 +123,12 @@ impl Fs for FaultyFs {
         self.inner.read(path)
     }
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.faults.synced.lock().unwrap().insert(path.to_owned(), 0);
         self.inner.write(path, bytes)
     }
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.faults.step()?;
+        self.faults.synced.lock().unwrap().insert(path.to_owned(), bytes.len() as u64);
         self.inner.replace(path, bytes)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -5,6 +5,7 @@
 mod append;
 mod buffers;
 mod checkpoint;
+mod cleaned_transactions;
 mod compaction;
 mod epochs;
 #[cfg(test)]
@@ -20,10 +21,12 @@ mod segment;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod transactions;
 
 pub(crate) use append::{Appended, Batch, Refused};
 pub(crate) use checkpoint::{Checkpoint, write_checkpoint};
 pub(crate) use fs::{Fs, StdFs};
 pub(crate) use partition::{FetchWaiter, Log, LogSetup, Partition, uuid_text};
-pub(crate) use read::Watermarks;
+pub(crate) use producer_state::Producer;
+pub(crate) use read::{Found, Isolation};
 pub(crate) use sync::Syncer;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::epochs::Epochs;
 use super::fs::Fs;
-use super::producer_state::Producers;
+use super::producer_state::{Producer, Producers};
 use super::segment::{Segment, segment_path};
 use crate::config::TopicConfig;
 
@@ -97,6 +97,8 @@ pub(crate) struct LogSetup {
     pub(crate) log_start: i64,
     /// Everything before is on disk; none after a clean stop, when all is.
     pub(crate) recovery_point: Option<i64>,
+    /// Readers see only what is on disk.
+    pub(crate) synced_reads: bool,
 }
 
 /// The log of one partition.
@@ -111,6 +113,11 @@ pub(crate) struct Log {
     pub(super) log_start: i64,
     pub(super) end: i64,
     pub(super) synced_end: i64,
+    synced_reads: bool,
+    /// Bytes that readers do not see yet.
+    pub(super) unseen_bytes: i64,
+    /// Markers that readers do not see yet: their offsets, and where their transactions began.
+    pub(super) unseen_ends: Vec<(i64, i64)>,
     pub(super) leader_epoch: i32,
     pub(super) epochs: Epochs,
     pub(super) producers: Producers,
@@ -157,6 +164,9 @@ impl Log {
             log_start: setup.log_start,
             end: setup.log_start,
             synced_end: setup.log_start,
+            synced_reads: setup.synced_reads,
+            unseen_bytes: 0,
+            unseen_ends: Vec::new(),
             leader_epoch: setup.leader_epoch,
             epochs: Epochs::default(),
             producers: Producers::default(),
@@ -174,17 +184,18 @@ impl Log {
     pub(crate) fn log_start(&self) -> i64 {
         self.log_start
     }
-    /// Offset of the next record; on one node also the high watermark.
+    /// Offset of the next record.
     pub(crate) fn end(&self) -> i64 {
         self.end
+    }
+    /// High watermark: readers see what is before. Under group commit that is what is on disk, so that no reader is
+    /// ahead of the log after a power cut.
+    pub(crate) fn visible_end(&self) -> i64 {
+        if self.synced_reads { self.synced_end } else { self.end }
     }
     /// Everything before is known to be on disk.
     pub(crate) fn synced_end(&self) -> i64 {
         self.synced_end
-    }
-    /// Last stable offset: with no transactions, the end.
-    pub(crate) fn last_stable(&self) -> i64 {
-        self.end
     }
     /// Current leader epoch.
     pub(crate) fn leader_epoch(&self) -> i32 {
@@ -218,9 +229,9 @@ impl Log {
     pub(crate) fn set_config(&mut self, config: Arc<TopicConfig>) {
         self.config = config;
     }
-    /// Producers with their id, epoch, last sequence and last time.
-    pub(crate) fn producers(&self) -> Vec<(i64, i16, i32, i64)> {
-        self.producers.iter().map(|(id, p)| (id, p.epoch, p.last_sequence(), p.timestamp)).collect()
+    /// Producers by id.
+    pub(crate) fn producers(&self) -> Vec<(i64, Producer)> {
+        self.producers.iter().map(|(id, producer)| (id, producer.clone())).collect()
     }
     /// Forgets silent producers.
     pub(crate) fn expire_producers(&mut self, before: i64) {
@@ -246,6 +257,25 @@ impl Log {
             self.waiters.retain(|w| w.strong_count() > 0);
         }
         self.waiters.push(Arc::downgrade(waiter));
+    }
+
+    /// Wakes readers for bytes that were appended, now or once they are on disk.
+    pub(super) fn grew(&mut self, bytes: i64) {
+        if self.synced_reads {
+            self.unseen_bytes = self.unseen_bytes.saturating_add(bytes);
+        } else {
+            self.wake(bytes);
+        }
+    }
+
+    /// Notes that all before `end` is on disk, and shows it to readers.
+    pub(super) fn note_synced(&mut self, end: i64, bytes: i64) {
+        self.synced_end = self.synced_end.max(end);
+        let visible = self.visible_end();
+        self.unseen_ends.retain(|(marker, _)| *marker >= visible);
+        if self.synced_reads {
+            self.wake(bytes);
+        }
     }
 
     pub(super) fn wake(&mut self, bytes: i64) {
@@ -281,6 +311,7 @@ impl Log {
         self.snapshot()?;
         self.save_epochs()?;
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        self.active().rewrite_aborted(fs.as_ref(), &dir)?;
         self.active().write_index(fs.as_ref(), &dir)
     }
 

@@ -32,6 +32,27 @@ pub(crate) struct Watermarks {
     pub(crate) last_stable: i64,
 }
 
+/// Which records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Isolation {
+    /// All up to the high watermark.
+    #[default]
+    ReadUncommitted,
+    /// Those before the last stable offset, of which some may have been aborted.
+    ReadCommitted,
+}
+
+/// What a read found.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) marks: Watermarks,
+    pub(crate) records: Bytes,
+    /// Aborted transactions among the records: producer and first offset. For read_committed only.
+    pub(crate) aborted: Vec<(i64, i64)>,
+    /// Offset after the last record, or the one asked for.
+    pub(crate) next: i64,
+}
+
 fn storage(error: &io::Error) -> ResponseError {
     tracing::error!(error = error as &dyn std::error::Error, "cannot read a log");
     ResponseError::KafkaStorageError
@@ -40,7 +61,14 @@ fn storage(error: &io::Error) -> ResponseError {
 impl Log {
     /// Offsets as they are now.
     pub(crate) fn watermarks(&self) -> Watermarks {
-        Watermarks { log_start: self.log_start, high_watermark: self.end, last_stable: self.last_stable() }
+        Watermarks { log_start: self.log_start, high_watermark: self.visible_end(), last_stable: self.last_stable() }
+    }
+
+    fn limit(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.visible_end(),
+            Isolation::ReadCommitted => self.last_stable(),
+        }
     }
 
     fn place(&mut self, offset: i64) -> io::Result<Option<Place>> {
@@ -74,9 +102,10 @@ impl Place {
 
 impl Partition {
     /// Whether there is something to read at `offset`, and whether it may have to come from the disk.
-    pub(crate) fn unread(&self, offset: i64) -> (bool, bool) {
+    pub(crate) fn unread(&self, offset: i64, isolation: Isolation) -> (bool, bool) {
         let log = self.log();
-        (offset < log.end, offset < log.end && offset < log.warm.from())
+        let any = offset < log.limit(isolation);
+        (any, any && offset < log.warm.from())
     }
 
     /// Whole batches from the one that holds `offset` on, at most `max_bytes`; with `at_least_one`, the first
@@ -87,32 +116,56 @@ impl Partition {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<(Watermarks, Bytes), ResponseError> {
-        let mut offset = offset;
-        let mut first = true;
+        let found = self.read_isolated(offset, max_bytes, at_least_one, Isolation::ReadUncommitted)?;
+        Ok((found.marks, found.records))
+    }
+
+    /// Like [`Partition::read`] up to what the isolation level lets a reader see.
+    pub(crate) fn read_isolated(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+        isolation: Isolation,
+    ) -> Result<Found, ResponseError> {
+        let (mut from, mut first) = (offset, true);
         loop {
-            let (marks, place) = {
+            let (marks, limit, changes, place) = {
                 let mut log = self.log();
                 log.check_alive()?;
-                let marks = log.watermarks();
-                if first && (offset < marks.log_start || offset > marks.high_watermark) {
+                let (marks, limit) = (log.watermarks(), log.limit(isolation));
+                // Between high watermark and end is nothing yet, but nothing is wrong with asking for it.
+                if first && (from < marks.log_start || from > log.end) {
                     return Err(ResponseError::OffsetOutOfRange);
                 }
-                if offset >= marks.high_watermark {
-                    return Ok((marks, Bytes::new()));
-                }
-                (marks, log.place(offset).map_err(|e| storage(&e))?)
+                let place = if from < limit { log.place(from).map_err(|e| storage(&e))? } else { None };
+                (marks, limit, log.changes, place)
             };
             first = false;
-            let Some(place) = place else { return Ok((marks, Bytes::new())) };
-            if let Some((position, len)) = place.find(offset).map_err(|e| storage(&e))? {
-                let bytes = place.read(position, len, max_bytes, at_least_one).map_err(|e| storage(&e))?;
-                return Ok((marks, bytes));
+            let nothing = Found { marks, records: Bytes::new(), aborted: Vec::new(), next: offset };
+            let Some(place) = place else { return Ok(nothing) };
+            let Some((position, len)) = place.find(from).map_err(|e| storage(&e))? else {
+                // Compaction may leave no batch at the end of a segment.
+                match place.next_base {
+                    Some(base) => from = base,
+                    None => return Ok(nothing),
+                }
+                continue;
+            };
+            let most = if at_least_one { max_bytes.max(len) } else { max_bytes };
+            let (records, end) = place.read(position, most, limit).map_err(|e| storage(&e))?;
+            if isolation == Isolation::ReadUncommitted || records.is_empty() {
+                return Ok(Found { records, next: end.max(offset), ..nothing });
             }
-            // Compaction may leave no batch at the end of a segment.
-            match place.next_base {
-                Some(base) => offset = base,
-                None => return Ok((marks, Bytes::new())),
+            let mut log = self.log();
+            if log.changes != changes {
+                // What went meanwhile may have taken along that it was aborted.
+                (from, first) = (offset, true);
+                continue;
             }
+            let aborted = log.aborted_between(from, end).map_err(|e| storage(&e))?;
+            let aborted = aborted.into_iter().map(|entry| (entry.producer_id, entry.first_offset)).collect();
+            return Ok(Found { records, aborted, next: end.max(offset), ..nothing });
         }
     }
 
@@ -195,15 +248,13 @@ impl Log {
 }
 
 impl Place {
-    fn read(&self, position: u64, first_len: usize, max_bytes: usize, at_least_one: bool) -> io::Result<Bytes> {
-        if first_len > max_bytes && !at_least_one {
-            return Ok(Bytes::new());
-        }
-        let want = (max_bytes.max(first_len) as u64).min(self.size - position) as usize;
+    /// Whole batches that begin below the offset `before`, and the offset after them.
+    fn read(&self, position: u64, max_bytes: usize, before: i64) -> io::Result<(Bytes, i64)> {
+        let want = (max_bytes as u64).min(self.size - position) as usize;
         let mut buffer = ReadBuffer::take(want);
         let read = self.file.read_at(buffer.first_mut(want), position)?;
-        let whole = whole_batches(buffer.first_mut(read));
-        Ok(buffer.into_bytes(whole))
+        let (whole, end) = whole_batches(buffer.first_mut(read), before);
+        Ok((buffer.into_bytes(whole), end))
     }
 }
 

@@ -1,4 +1,5 @@
-//! What may go: segments that are too old or too many, and records deleted on request.
+//! What may go: segments that are too old or too many, and records deleted on request. Aborted transactions go with the
+//! segments that hold their markers.
 
 use std::io;
 
@@ -78,6 +79,8 @@ impl Log {
         }
         self.changes += 1;
         self.log_start = self.log_start.max(self.segments[0].base);
+        let gone = self.log_start;
+        self.note_synced(gone, 0);
         self.first_dirty = self.first_dirty.max(self.log_start);
         Ok(count)
     }
@@ -85,8 +88,9 @@ impl Log {
     /// Moves the start of the log to `offset` (-1: its end); answers the new start.
     pub(crate) fn delete_records(&mut self, offset: i64) -> Result<i64, ResponseError> {
         self.check_alive()?;
-        let offset = if offset == -1 { self.end } else { offset };
-        if offset < 0 || offset > self.end {
+        let end = self.visible_end();
+        let offset = if offset == -1 { end } else { offset };
+        if offset < 0 || offset > end {
             return Err(ResponseError::OffsetOutOfRange);
         }
         self.log_start = self.log_start.max(offset);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::fs::{Fs, LogFile};
 use super::index::Index;
+use super::transactions::Aborted;
 use crate::wire::batch::{BatchHeader, HEADER_LEN};
 
 const SCAN_BUFFER: usize = 32 << 10;
@@ -25,6 +26,10 @@ pub(crate) struct Segment {
     pub(crate) largest: Option<(i64, i64)>,
     file: Option<Arc<dyn LogFile>>,
     index: Option<Index>,
+    /// Transactions whose abort markers are in this segment, once known.
+    aborted: Option<Vec<Aborted>>,
+    /// Whether `.txnindex` has been written and not been synced since.
+    pub(crate) aborted_unsynced: bool,
     since_index: u64,
     used: bool,
 }
@@ -37,7 +42,7 @@ pub(crate) fn segment_path(dir: &Path, base: i64, suffix: &str) -> PathBuf {
 impl Segment {
     /// A new, empty segment; its file appears with the first append.
     pub(crate) fn empty(base: i64) -> Self {
-        Segment { index: Some(Index::default()), ..Segment::sealed(base, 0) }
+        Segment { index: Some(Index::default()), aborted: Some(Vec::new()), ..Segment::sealed(base, 0) }
     }
 
     /// A segment found on disk, whose indexes are read when needed.
@@ -50,6 +55,8 @@ impl Segment {
             largest: None,
             file: None,
             index: None,
+            aborted: None,
+            aborted_unsynced: false,
             since_index: 0,
             used: false,
         }
@@ -72,6 +79,9 @@ impl Segment {
             self.file = None;
             if sealed {
                 self.index = None;
+                if !self.aborted_unsynced {
+                    self.aborted = self.aborted.take().filter(Vec::is_empty);
+                }
             }
         }
     }
@@ -107,6 +117,74 @@ impl Segment {
         let (offsets, times) = index.encode();
         fs.write(&segment_path(dir, self.base, "index"), &offsets)?;
         fs.write(&segment_path(dir, self.base, "timeindex"), &times)
+    }
+
+    /// Aborted transactions of the segment, read if they are not in memory.
+    pub(crate) fn aborted(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<&[Aborted]> {
+        self.used = true;
+        if self.aborted.is_none() {
+            let read = match fs.read(&segment_path(dir, self.base, "txnindex")) {
+                Ok(bytes) => Aborted::decode(&bytes).ok_or(io::Error::from(io::ErrorKind::InvalidData))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            self.aborted = Some(read);
+        }
+        Ok(self.aborted.get_or_insert_default())
+    }
+
+    /// Notes an abort marker; [`Segment::aborted`] must have succeeded before.
+    pub(crate) fn note_aborted(&mut self, entry: Aborted) {
+        self.aborted.get_or_insert_default().push(entry);
+    }
+
+    /// Whether there may be a `.txnindex`.
+    pub(crate) fn may_have_aborted(&self) -> bool {
+        self.aborted.as_ref().is_none_or(|all| !all.is_empty())
+    }
+
+    /// The bytes of the `.txnindex`.
+    pub(crate) fn encoded_aborted(&self) -> Vec<u8> {
+        Aborted::encode(self.aborted.as_deref().unwrap_or_default())
+    }
+
+    /// Replaces what is known of aborted transactions.
+    pub(crate) fn set_aborted(&mut self, all: Vec<Aborted>) {
+        self.aborted = Some(all);
+    }
+
+    /// Forgets what is known of aborted transactions: it is read again when needed.
+    pub(crate) fn forget_aborted(&mut self) {
+        self.aborted = None;
+    }
+
+    /// Writes `.txnindex`; there is none where nothing was aborted.
+    pub(crate) fn write_aborted(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+        if let Some(all) = self.aborted.as_ref().filter(|all| !all.is_empty()) {
+            fs.write(&segment_path(dir, self.base, "txnindex"), &Aborted::encode(all))?;
+            self.aborted_unsynced = true;
+        }
+        Ok(())
+    }
+
+    /// Replaces `.txnindex`, durably, by what is known.
+    pub(crate) fn rewrite_aborted(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+        let path = segment_path(dir, self.base, "txnindex");
+        match &self.aborted {
+            None => {}
+            Some(all) if all.is_empty() => {
+                if let Err(error) = fs.remove(&path)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return Err(error);
+                }
+            }
+            Some(all) => {
+                fs.replace(&path, &Aborted::encode(all))?;
+                self.aborted_unsynced = false;
+            }
+        }
+        Ok(())
     }
 
     /// The index, read or rebuilt if it is not in memory.

@@ -1,5 +1,6 @@
 //! Group commit: a few threads make appended batches durable; what arrives for a partition while it is being
-//! synced shares its next round, and partitions do not wait for each other.
+//! synced shares its next round, and partitions do not wait for each other. What nobody waits for is synced at
+//! once too, but between rounds that nobody waits for appends are gathered for a moment.
 //!
 //! A failed sync is never repeated (the kernel may have dropped the pages): the partition refuses all further
 //! appends until a restart has read back what is really on disk.
@@ -8,18 +9,38 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 
 use super::partition::{Health, Log, Partition};
+use super::segment::{Segment, segment_path};
 
 /// Partitions that are synced at the same time; each thread only waits for the disk.
 const THREADS: usize = 8;
 
-/// Base of a segment, its size, its file.
-type Unsynced = (i64, u64, Arc<dyn super::fs::LogFile>);
+/// How long appends that nobody waits for are gathered.
+const GATHERED: Duration = Duration::from_millis(2);
+
+/// What of a segment is to be synced.
+struct Unsynced {
+    base: i64,
+    size: u64,
+    files: Vec<Arc<dyn super::fs::LogFile>>,
+}
 type Done = oneshot::Sender<Result<(), ResponseError>>;
+
+/// How soon a partition is to be synced that nobody is working on.
+#[derive(Debug, Clone, Copy)]
+enum Urgency {
+    /// Now: somebody waits.
+    Waits,
+    /// Now, unless it gathers.
+    Soon,
+    /// After it has gathered.
+    Gathers,
+}
 
 /// What is asked for one partition.
 #[derive(Debug, Default)]
@@ -27,12 +48,16 @@ struct Asked {
     waiting: Vec<Done>,
     /// Something was asked since a thread began to work on it.
     again: bool,
+    /// It is gathering, and nobody waits.
+    gathering: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Arc<Partition>>,
-    /// By address of a partition that is ready or being worked on.
+    /// Partitions that gather, and until when; those that somebody came to wait for are in `ready` as well.
+    gathering: VecDeque<(Instant, Arc<Partition>)>,
+    /// By address of a partition that gathers, is ready or is being worked on.
     asked: HashMap<usize, Asked>,
     closed: bool,
 }
@@ -62,13 +87,18 @@ impl Syncer {
     /// Resolves when all that was appended before the call is on disk.
     pub(crate) fn sync(&self, partition: &Arc<Partition>) -> oneshot::Receiver<Result<(), ResponseError>> {
         let (done, receiver) = oneshot::channel();
-        self.push(partition, Some(done));
+        self.push(partition, Some(done), Urgency::Waits);
         receiver
     }
 
     /// Like [`Syncer::sync`] when nobody waits.
     pub(crate) fn sync_later(&self, partition: &Arc<Partition>) {
-        self.push(partition, None);
+        self.push(partition, None, Urgency::Soon);
+    }
+
+    /// Like [`Syncer::sync_later`] when somebody will probably come to wait: first gathers what else there is.
+    pub(crate) fn sync_gathered(&self, partition: &Arc<Partition>) {
+        self.push(partition, None, Urgency::Gathers);
     }
 
     /// Lets the threads end after what is queued.
@@ -81,7 +111,7 @@ impl Syncer {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, partition: &Arc<Partition>, done: Option<Done>) {
+    fn push(&self, partition: &Arc<Partition>, done: Option<Done>, urgency: Urgency) {
         let mut queue = self.lock();
         if queue.closed {
             // Dropping the sender tells the waiter that durability is not known.
@@ -94,10 +124,16 @@ impl Syncer {
         });
         asked.waiting.extend(done);
         asked.again = true;
-        if fresh {
-            queue.ready.push_back(partition.clone());
-            self.wake.notify_one();
+        match urgency {
+            Urgency::Waits if fresh || asked.gathering => {
+                asked.gathering = false;
+                queue.ready.push_back(partition.clone());
+            }
+            Urgency::Soon if fresh => queue.ready.push_back(partition.clone()),
+            Urgency::Gathers if fresh => queue.gather(partition.clone()),
+            _ => return,
         }
+        self.wake.notify_one();
     }
 
     fn run(&self) {
@@ -114,7 +150,12 @@ impl Syncer {
     fn begin(&self) -> Option<(Arc<Partition>, Vec<Done>)> {
         let mut queue = self.lock();
         loop {
-            if let Some(partition) = queue.ready.pop_front() {
+            let now = Instant::now();
+            if let Some(partition) = queue.next(now) {
+                if !queue.gathering.is_empty() {
+                    // Another must look after the time meanwhile.
+                    self.wake.notify_one();
+                }
                 let asked = queue.asked.entry(address(&partition)).or_default();
                 asked.again = false;
                 let waiting = std::mem::take(&mut asked.waiting);
@@ -123,7 +164,13 @@ impl Syncer {
             if queue.closed {
                 return None;
             }
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = match queue.gathering.front() {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some((until, _)) => {
+                    let left = until.saturating_duration_since(now);
+                    self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
@@ -131,11 +178,34 @@ impl Syncer {
     fn end(&self, partition: Arc<Partition>) {
         let mut queue = self.lock();
         let key = address(&partition);
-        if queue.asked.get(&key).is_some_and(|asked| asked.again) {
-            queue.ready.push_back(partition);
-        } else {
-            queue.asked.remove(&key);
+        match queue.asked.get(&key) {
+            Some(asked) if asked.again && asked.waiting.is_empty() => queue.gather(partition),
+            Some(asked) if asked.again => queue.ready.push_back(partition),
+            _ => {
+                queue.asked.remove(&key);
+            }
         }
+    }
+}
+
+impl Queue {
+    fn gather(&mut self, partition: Arc<Partition>) {
+        self.asked.entry(address(&partition)).or_default().gathering = true;
+        self.gathering.push_back((Instant::now() + GATHERED, partition));
+    }
+
+    /// The next partition to work on.
+    fn next(&mut self, now: Instant) -> Option<Arc<Partition>> {
+        while let Some((until, _)) = self.gathering.front()
+            && (*until <= now || self.closed)
+        {
+            let (_, partition) = self.gathering.pop_front()?;
+            let asked = self.asked.get_mut(&address(&partition));
+            if asked.is_some_and(|asked| std::mem::take(&mut asked.gathering)) {
+                self.ready.push_back(partition);
+            }
+        }
+        self.ready.pop_front()
     }
 }
 
@@ -146,7 +216,7 @@ fn address(partition: &Arc<Partition>) -> usize {
 impl Partition {
     /// Makes all that was appended so far durable.
     pub(crate) fn sync_now(&self) -> Result<(), ResponseError> {
-        let (files, end, new_files, fs, dir) = {
+        let (segments, end, bytes, new_files, fs, dir) = {
             let mut log = self.log();
             match log.health {
                 Health::Failed => return Err(ResponseError::KafkaStorageError),
@@ -158,13 +228,14 @@ impl Partition {
             if log.synced_end >= log.end {
                 return Ok(());
             }
+            let bytes = std::mem::take(&mut log.unseen_bytes);
             match log.unsynced() {
-                Ok(files) => (files, log.end, std::mem::take(&mut log.new_files), log.fs.clone(), log.dir.clone()),
+                Ok(all) => (all, log.end, bytes, std::mem::take(&mut log.new_files), log.fs.clone(), log.dir.clone()),
                 Err(error) => return Err(log.fail(&error)),
             }
         };
         let synced = (|| {
-            for (_, _, file) in &files {
+            for file in segments.iter().flat_map(|segment| &segment.files) {
                 file.sync()?;
             }
             if new_files {
@@ -179,12 +250,13 @@ impl Partition {
         if let Err(error) = synced {
             return Err(log.fail(&error));
         }
-        for (base, size, _) in files {
+        for Unsynced { base, size, files } in segments {
             if let Some(segment) = log.segments.iter_mut().find(|s| s.base == base) {
                 segment.synced = segment.synced.max(size).min(segment.size);
+                segment.aborted_unsynced &= files.len() < 2;
             }
         }
-        log.synced_end = log.synced_end.max(end);
+        log.note_synced(end, bytes);
         Ok(())
     }
 }
@@ -192,11 +264,14 @@ impl Partition {
 impl Log {
     fn unsynced(&mut self) -> io::Result<Vec<Unsynced>> {
         let (fs, dir) = (self.fs.clone(), self.dir.clone());
-        self.segments
-            .iter_mut()
-            .filter(|s| s.synced < s.size)
-            .map(|s| Ok((s.base, s.size, s.file(fs.as_ref(), &dir, false)?)))
-            .collect()
+        let unsynced = |s: &mut Segment| {
+            let mut files = vec![s.file(fs.as_ref(), &dir, false)?];
+            if s.aborted_unsynced {
+                files.push(fs.open(&segment_path(&dir, s.base, "txnindex"), false)?);
+            }
+            Ok(Unsynced { base: s.base, size: s.size, files })
+        };
+        self.segments.iter_mut().filter(|s| s.synced < s.size || s.aborted_unsynced).map(unsynced).collect()
     }
 
     fn fail(&mut self, error: &io::Error) -> ResponseError {
@@ -233,6 +308,7 @@ mod tests {
             leader_epoch: 0,
             log_start: 0,
             recovery_point,
+            synced_reads: true,
         };
         Partition::new(0, Log::open(setup).unwrap())
     }
@@ -271,9 +347,10 @@ mod tests {
         }
         fs.set_room(i64::MAX);
         assert_eq!(append(&partition, b"second"), Ok(1));
-        let (_, bytes) = partition.read(0, 1 << 20, true).unwrap();
-        assert_eq!(crate::wire::batch::batches(&bytes).count(), 2);
+        let seen = || crate::wire::batch::batches(&partition.read(0, 1 << 20, true).unwrap().1).count();
+        assert_eq!(seen(), 0, "readers see what is on disk");
         partition.sync_now().unwrap();
+        assert_eq!(seen(), 2);
         assert_eq!(open(&fs, dir.path(), Some(0)).log().end(), 2);
     }
 

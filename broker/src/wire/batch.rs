@@ -2,6 +2,7 @@
 //!
 //! Base offset and leader epoch are outside the CRC, so the log may rewrite them without touching the rest.
 
+use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 /// Bytes before the first record of a batch.
@@ -12,7 +13,7 @@ pub(crate) const LENGTH_OVERHEAD: usize = 12;
 pub(crate) const CRC_START: usize = 21;
 
 const TIMESTAMP_TYPE: i16 = 1 << 3;
-const TRANSACTIONAL: i16 = 1 << 4;
+pub(crate) const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 const DELETE_HORIZON: i16 = 1 << 6;
 
@@ -183,16 +184,31 @@ pub(crate) fn seal(batch: &mut [u8]) {
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// Length of the longest prefix of `b` that is whole batches.
-pub(crate) fn whole_batches(b: &[u8]) -> usize {
-    let mut at = 0;
+/// Sets the attributes of a control batch in a finished batch.
+pub(crate) fn mark_control(batch: Bytes) -> Bytes {
+    with_attributes(batch, TRANSACTIONAL | CONTROL)
+}
+
+fn with_attributes(batch: Bytes, attributes: i16) -> Bytes {
+    let mut out = BytesMut::from(batch);
+    let all = i16_at(&out, 21) | attributes;
+    out[21..23].copy_from_slice(&all.to_be_bytes());
+    seal(&mut out);
+    out.freeze()
+}
+
+/// Length of the longest prefix of `b` that is whole batches which begin below the offset `before`, and the offset
+/// after the last of them.
+pub(crate) fn whole_batches(b: &[u8], before: i64) -> (usize, i64) {
+    let (mut at, mut end) = (0, i64::MIN);
     while let Ok(header) = BatchHeader::parse(&b[at..]) {
-        if b.len() - at < header.total_len() {
+        if b.len() - at < header.total_len() || header.base_offset >= before {
             break;
         }
         at += header.total_len();
+        end = header.last_offset().saturating_add(1);
     }
-    at
+    (at, end)
 }
 
 /// Walks the whole batches of `b`; stops at the first that is cut short or malformed.
@@ -223,8 +239,9 @@ mod tests {
         assert_eq!(header.total_len(), bytes.len());
         assert_eq!((header.last_offset(), header.record_count, header.max_timestamp), (1, 2, 1005));
         verify(&bytes, &header).unwrap();
-        assert_eq!(whole_batches(&bytes), bytes.len());
-        assert_eq!(whole_batches(&bytes[..bytes.len() - 1]), 0);
+        assert_eq!(whole_batches(&bytes, 1), (bytes.len(), 2));
+        assert_eq!(whole_batches(&bytes, 0).0, 0);
+        assert_eq!(whole_batches(&bytes[..bytes.len() - 1], 1).0, 0);
     }
 
     #[test]
@@ -239,7 +256,7 @@ mod tests {
             if let Ok(header) = BatchHeader::parse(&bytes) {
                 let _ = verify(&bytes, &header);
             }
-            let _ = whole_batches(&bytes);
+            let _ = whole_batches(&bytes, i64::MAX);
             let _ = batches(&bytes).count();
         }
 

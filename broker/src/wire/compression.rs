@@ -7,6 +7,23 @@ use std::io::{Read, Write};
 
 use super::batch::BatchError;
 
+/// A codec, with its number in a batch's attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Compression {
+    /// None.
+    #[default]
+    None = 0,
+    /// gzip.
+    Gzip = 1,
+    /// Snappy, in the blocks that Java's library writes.
+    Snappy = 2,
+    /// LZ4 frames.
+    Lz4 = 3,
+    /// Zstandard.
+    Zstd = 4,
+}
+
 /// No batch may unpack to more than this.
 const MAX_UNPACKED: usize = 256 << 20;
 const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];

@@ -3,8 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, seal};
-use super::compression;
+use super::batch::{BatchError, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD, TRANSACTIONAL, seal};
+use super::compression::{self, Compression};
 
 /// One record, borrowed from its unpacked batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) struct Record<'a> {
     /// Value; none is a tombstone on a compacted topic.
     pub(crate) value: Option<&'a [u8]>,
     /// Encoded header count and headers.
-    headers: &'a [u8],
+    pub(super) headers: &'a [u8],
 }
 
 /// A batch whose records are unpacked.
@@ -53,7 +53,7 @@ impl Unpacked<'_> {
     }
 }
 
-fn next_record<'a>(header: &BatchHeader, rest: &mut &'a [u8]) -> Option<Record<'a>> {
+pub(super) fn next_record<'a>(header: &BatchHeader, rest: &mut &'a [u8]) -> Option<Record<'a>> {
     let len = usize::try_from(varint(rest)?).ok()?;
     let (mut body, tail) = rest.split_at_checked(len)?;
     *rest = tail;
@@ -71,7 +71,7 @@ fn next_record<'a>(header: &BatchHeader, rest: &mut &'a [u8]) -> Option<Record<'
     Some(Record { offset: header.base_offset.wrapping_add(offset_delta), timestamp, key, value, headers: body })
 }
 
-fn nullable<'a>(b: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+pub(super) fn nullable<'a>(b: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let len = varint(b)?;
     if len < 0 {
         return Some(None);
@@ -81,7 +81,7 @@ fn nullable<'a>(b: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     Some(Some(value))
 }
 
-fn varint(b: &mut &[u8]) -> Option<i64> {
+pub(super) fn varint(b: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for i in 0..10 {
         let (&byte, tail) = b.split_first()?;
@@ -113,24 +113,39 @@ fn put_nullable(out: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
-fn put_record(out: &mut Vec<u8>, scratch: &mut Vec<u8>, record: &Record<'_>, base_timestamp: i64, base_offset: i64) {
-    scratch.clear();
-    scratch.push(0);
-    put_varint(scratch, record.timestamp.wrapping_sub(base_timestamp));
-    put_varint(scratch, record.offset.wrapping_sub(base_offset));
-    put_nullable(scratch, record.key);
-    put_nullable(scratch, record.value);
-    scratch.extend_from_slice(record.headers);
-    put_varint(out, scratch.len() as i64);
-    out.extend_from_slice(scratch);
+fn put_record(out: &mut Vec<u8>, record: &Record<'_>, base_timestamp: i64, base_offset: i64) {
+    let timestamp = record.timestamp.wrapping_sub(base_timestamp);
+    let offset = record.offset.wrapping_sub(base_offset);
+    let len = 1
+        + varint_len(timestamp)
+        + varint_len(offset)
+        + nullable_len(record.key)
+        + nullable_len(record.value)
+        + record.headers.len();
+    put_varint(out, len as i64);
+    out.push(0);
+    put_varint(out, timestamp);
+    put_varint(out, offset);
+    put_nullable(out, record.key);
+    put_nullable(out, record.value);
+    out.extend_from_slice(record.headers);
+}
+
+/// Bytes of a number as a variable-length integer.
+fn varint_len(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    (64 - (zigzag | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+fn nullable_len(value: Option<&[u8]>) -> usize {
+    value.map_or(1, |bytes| varint_len(bytes.len() as i64) + bytes.len())
 }
 
 /// Encodes `records` again under `header` (offsets kept, codec of the header), with count, times and CRC corrected.
 pub(crate) fn rebuild(mut header: BatchHeader, records: &[Record<'_>]) -> Result<Bytes, BatchError> {
     let mut section = Vec::new();
-    let mut scratch = Vec::new();
     for record in records {
-        put_record(&mut section, &mut scratch, record, header.base_timestamp, header.base_offset);
+        put_record(&mut section, record, header.base_timestamp, header.base_offset);
     }
     if !header.is_log_append_time() {
         header.max_timestamp = records.iter().map(|r| r.timestamp).max().unwrap_or(header.max_timestamp);
@@ -146,26 +161,36 @@ pub(crate) fn rebuild(mut header: BatchHeader, records: &[Record<'_>]) -> Result
     Ok(out.freeze())
 }
 
-/// Builds an uncompressed batch, as a producer would send it.
+/// Builds a batch as a producer would send it.
 #[derive(Debug)]
 pub struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
     producer: (i64, i16, i32),
-    section: Vec<u8>,
+    transactional: bool,
+    /// Room for the header, then the records.
+    out: Vec<u8>,
     scratch: Vec<u8>,
 }
 
 impl BatchBuilder {
     /// A batch whose first record has about this time (milliseconds since 1970).
     pub fn new(base_timestamp: i64) -> Self {
+        Self::with_capacity(base_timestamp, 0)
+    }
+
+    /// As [`Self::new`], with room for so many bytes of records.
+    pub fn with_capacity(base_timestamp: i64, bytes: usize) -> Self {
+        let mut out = Vec::with_capacity(HEADER_LEN + bytes);
+        out.resize(HEADER_LEN, 0);
         BatchBuilder {
             base_timestamp,
             max_timestamp: base_timestamp,
             count: 0,
             producer: (-1, -1, -1),
-            section: Vec::new(),
+            transactional: false,
+            out,
             scratch: Vec::new(),
         }
     }
@@ -177,22 +202,73 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes the batch part of its producer's transaction.
+    #[must_use]
+    pub fn transactional(mut self) -> Self {
+        self.transactional = true;
+        self
+    }
+
+    /// Bytes of the batch so far, before packing.
+    pub fn size(&self) -> usize {
+        self.out.len()
+    }
+
     /// Adds a record without headers.
     pub fn push(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let record = Record { offset: i64::from(self.count), timestamp, key, value, headers: &[0] };
-        put_record(&mut self.section, &mut self.scratch, &record, self.base_timestamp, 0);
+        self.put(timestamp, key, value, &[0]);
+    }
+
+    /// Adds a record with headers: names, and values that may be null.
+    pub fn push_with_headers<'h>(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) {
+        let mut encoded = std::mem::take(&mut self.scratch);
+        encoded.clear();
+        put_varint(&mut encoded, headers.len() as i64);
+        for (name, value) in headers {
+            put_nullable(&mut encoded, Some(name.as_bytes()));
+            put_nullable(&mut encoded, value);
+        }
+        self.put(timestamp, key, value, &encoded);
+        self.scratch = encoded;
+    }
+
+    fn put(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[u8]) {
+        let record = Record { offset: i64::from(self.count), timestamp, key, value, headers };
+        put_record(&mut self.out, &record, self.base_timestamp, 0);
         self.count += 1;
         self.max_timestamp = self.max_timestamp.max(timestamp);
     }
 
-    /// The finished batch, with base offset 0.
+    /// The finished batch, with base offset 0, not compressed.
     pub fn build(self) -> Bytes {
+        self.finish(Compression::None)
+    }
+
+    /// The finished batch, with base offset 0, packed unless the codec fails.
+    pub fn build_packed(mut self, compression: Compression) -> Bytes {
+        let packed = match compression {
+            Compression::None => None,
+            compression => compression::pack(compression as u8, &self.out[HEADER_LEN..]).ok(),
+        };
+        let Some(packed) = packed else { return self.finish(Compression::None) };
+        self.out.truncate(HEADER_LEN);
+        self.out.extend_from_slice(&packed);
+        self.finish(compression)
+    }
+
+    fn finish(mut self, compression: Compression) -> Bytes {
         let header = BatchHeader {
             base_offset: 0,
-            batch_length: (HEADER_LEN - LENGTH_OVERHEAD + self.section.len()) as i32,
+            batch_length: (self.out.len() - LENGTH_OVERHEAD) as i32,
             leader_epoch: -1,
             crc: 0,
-            attributes: 0,
+            attributes: compression as i16 | if self.transactional { TRANSACTIONAL } else { 0 },
             last_offset_delta: (self.count - 1).max(0),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
@@ -201,11 +277,8 @@ impl BatchBuilder {
             base_sequence: self.producer.2,
             record_count: self.count,
         };
-        let mut out = BytesMut::with_capacity(HEADER_LEN + self.section.len());
-        out.resize(HEADER_LEN, 0);
-        header.write(&mut out);
-        out.extend_from_slice(&self.section);
-        seal(&mut out);
-        out.freeze()
+        header.write(&mut self.out);
+        seal(&mut self.out);
+        Bytes::from(self.out)
     }
 }

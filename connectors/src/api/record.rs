@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::Position;
-use crate::data::Datum;
+use crate::data::{Datum, Schema, Value};
 
 /// A header: a key, which may repeat, and a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,16 +43,58 @@ impl Record {
     }
 }
 
-/// A record that a source task hands over, with where it stands in the source.
+/// Records that a source task hands over: they share what would otherwise be repeated, and counted, for each of them.
 #[derive(Debug, Clone, PartialEq)]
+pub struct SourceBatch {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The schema of all keys.
+    pub key_schema: Option<Arc<Schema>>,
+    /// The schema of all values.
+    pub value_schema: Option<Arc<Schema>>,
+    /// The records in their order.
+    pub records: Vec<SourceRecord>,
+    /// Which part of the source they come from (Kafka Connect's source partition).
+    pub source_partition: Arc<Position>,
+    /// Where to resume once the batch *and all before it* are in the log (Kafka Connect's source offset); `None` if only
+    /// a later batch says that.
+    pub source_offset: Option<Position>,
+}
+
+/// One record of a [`SourceBatch`].
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SourceRecord {
-    /// What goes to the topic.
-    pub record: Record,
-    /// Which part of the source it comes from (Kafka Connect's source partition), shared by many records.
-    pub partition: Arc<Position>,
-    /// Where to resume once this record *and all before it* are in the log; `None` if only a later record says that,
-    /// so that a batch needs one offset, not one a row.
-    pub offset: Option<Position>,
+    /// The topic's partition, if the connector chose one.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Value,
+    /// The value.
+    pub value: Value,
+    /// Milliseconds since the epoch, if known.
+    pub timestamp: Option<i64>,
+    /// The headers; no allocation when there are none.
+    pub headers: Headers,
+}
+
+impl SourceRecord {
+    /// A record without key, partition, timestamp and headers.
+    pub fn of_value(value: Value) -> Self {
+        Self { value, ..Self::default() }
+    }
+}
+
+impl SourceBatch {
+    /// One of the batch's records by itself, as transforms see it.
+    pub fn record(&self, record: SourceRecord) -> Record {
+        Record {
+            topic: Arc::clone(&self.topic),
+            partition: record.partition,
+            key: Datum { schema: self.key_schema.clone(), value: record.key },
+            value: Datum { schema: self.value_schema.clone(), value: record.value },
+            timestamp: record.timestamp,
+            headers: record.headers,
+        }
+    }
 }
 
 /// A topic and a partition number.

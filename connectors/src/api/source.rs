@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigError, Health, Position, Props, Result, SourceRecord, Spec};
+use super::{ConfigError, Health, Position, Props, Result, SourceBatch, Spec};
 
 /// A kind of source. One static value serves every configured connector of its class.
 #[async_trait]
@@ -53,12 +53,12 @@ pub trait SourceConnector: Send + Sync {
 /// One running part of a source.
 #[async_trait]
 pub trait SourceTask: Send {
-    /// The next records, at least one unless nothing came for about a second (then empty). Dropped only when the task
-    /// is about to be closed.
+    /// The next records, at least one unless nothing came for about a second (then no batch). Dropped only when the
+    /// task is about to be closed.
     ///
     /// # Errors
     /// Retriable: the worker polls again after a backoff. Others make the task FAILED.
-    async fn poll(&mut self) -> Result<Vec<SourceRecord>>;
+    async fn poll(&mut self) -> Result<Vec<SourceBatch>>;
 
     /// These offsets are stored: everything up to them is in the log.
     async fn committed(&mut self, _offsets: &[(Arc<Position>, Position)]) {}

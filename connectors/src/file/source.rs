@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::VERSION;
 use crate::api::{
-    ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Health, Importance, Position, Props, Record, Result,
+    ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Health, Importance, Position, Props, Result, SourceBatch,
     SourceConnector, SourceContext, SourceRecord, SourceTask, Spec, Validator,
 };
-use crate::data::{Datum, Schema, Type, Value};
+use crate::data::{Schema, Type, Value};
 
 /// The connector.
 pub static SOURCE: FileStreamSource = FileStreamSource;
@@ -209,31 +209,34 @@ impl FileStreamSourceTask {
         }
     }
 
-    fn records(&mut self) -> Vec<SourceRecord> {
+    /// The lines that were read, up to a batch; none if there is no whole one.
+    fn lines(&mut self) -> Option<SourceBatch> {
         let mut records = Vec::new();
         while records.len() < self.batch {
             let Some(line) = self.lines.next() else { break };
-            records.push(SourceRecord {
-                record: Record::of_value(Arc::clone(&self.topic), Datum::new(Arc::clone(&self.schema), line.into())),
-                partition: Arc::clone(&self.partition),
-                offset: None,
-            });
+            records.push(SourceRecord::of_value(line.into()));
         }
-        if let (Some(last), Some(_)) = (records.last_mut(), &self.file) {
-            let position = i64::try_from(self.lines.position).unwrap_or(i64::MAX);
-            last.offset = Some(Position::of([("position", position.into())]));
+        if records.is_empty() {
+            return None;
         }
-        records
+        let position = i64::try_from(self.lines.position).unwrap_or(i64::MAX);
+        Some(SourceBatch {
+            topic: Arc::clone(&self.topic),
+            key_schema: None,
+            value_schema: Some(Arc::clone(&self.schema)),
+            records,
+            source_partition: Arc::clone(&self.partition),
+            source_offset: self.file.as_ref().map(|_| Position::of([("position", position.into())])),
+        })
     }
 }
 
 #[async_trait]
 impl SourceTask for FileStreamSourceTask {
-    async fn poll(&mut self) -> Result<Vec<SourceRecord>> {
+    async fn poll(&mut self) -> Result<Vec<SourceBatch>> {
         loop {
-            let records = self.records();
-            if !records.is_empty() {
-                return Ok(records);
+            if let Some(batch) = self.lines() {
+                return Ok(vec![batch]);
             }
             let more = match self.input {
                 Input::Closed => self.open_input().await?,
@@ -319,8 +322,8 @@ mod tests {
         SOURCE.open(&props, context).await.unwrap()
     }
 
-    fn texts(records: &[SourceRecord]) -> Vec<&str> {
-        records.iter().map(|record| record.record.value.value.as_str().unwrap()).collect()
+    fn texts(batches: &[SourceBatch]) -> Vec<&str> {
+        batches.iter().flat_map(|batch| &batch.records).map(|record| record.value.as_str().unwrap()).collect()
     }
 
     #[tokio::test]
@@ -333,7 +336,7 @@ mod tests {
         write!(file, "a\r\nb\nc\nd").unwrap();
         let first = task.poll().await.unwrap();
         assert_eq!(texts(&first), ["a", "b"]);
-        let offset = first[1].offset.clone().unwrap();
+        let offset = first[0].source_offset.clone().unwrap();
         assert_eq!(offset.get("position"), Some(&Value::Int64(5)));
         assert_eq!(texts(&task.poll().await.unwrap()), ["c"]);
         assert!(task.poll().await.unwrap().is_empty());

@@ -16,7 +16,9 @@ use super::failure::{Failure, Out, Outcome, with_causes};
 use super::pairs;
 use super::record_lines::Formatter;
 use crate::kafka::cluster::{Cluster, Start};
-use crate::kafka::{ClientSettings, GroupConsumer, GroupEvent, Incoming, Kafka, LogReader, Subscription};
+use crate::kafka::{
+    ClientSettings, GroupConsumer, GroupEvent, Incoming, IncomingBatch, Kafka, LogReader, Subscription,
+};
 
 /// How often a group's offsets are committed, Kafka's default.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
@@ -238,7 +240,7 @@ impl Source {
     /// Answers what the group asks; the records, if it is those.
     async fn handle(&mut self, event: GroupEvent) -> Outcome<Vec<Incoming>> {
         match event {
-            GroupEvent::Records(records) => return Ok(records),
+            GroupEvent::Records(batches) => return Ok(batches.iter().flat_map(IncomingBatch::iter).collect()),
             // Nothing to add: the group's offsets or auto.offset.reset say where to start.
             GroupEvent::Assigned(_, reply) => drop(reply.send(Vec::new())),
             GroupEvent::Revoked(_, reply) => {

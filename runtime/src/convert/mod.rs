@@ -11,10 +11,12 @@ mod plugin;
 mod primitive;
 mod string;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use towline_connectors::api::{Error, Result};
-use towline_connectors::data::Datum;
+use towline_connectors::data::{Datum, Schema, Value};
 
 pub use avro::Miss;
 pub use plugin::{ConverterSpec, Kind, build, build_header, find, specs};
@@ -22,11 +24,17 @@ pub use plugin::{ConverterSpec, Kind, build, build_header, find, specs};
 /// Turns keys or values into bytes and back. The worker has one for each side of each task.
 #[async_trait]
 pub trait Converter: Send {
-    /// Appends the record's bytes to `out`; `false` is a null (a tombstone), with nothing appended.
+    /// Appends the bytes of a value with its schema to `out`; `false` is a null (a tombstone), with nothing appended.
     ///
     /// # Errors
-    /// A data error if this datum cannot be converted, or a miss; `out` may then hold part of it.
-    fn encode(&mut self, topic: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool, Failure>;
+    /// A data error if the value cannot be converted, or a miss; `out` may then hold part of it.
+    fn encode(
+        &mut self,
+        topic: &str,
+        schema: Option<&Arc<Schema>>,
+        value: &Value,
+        out: &mut BytesMut,
+    ) -> Result<bool, Failure>;
 
     /// Reads a record's bytes; `None` is a null.
     ///
@@ -78,7 +86,7 @@ struct AsHeader<C>(C);
 
 impl<C: Converter> HeaderConverter for AsHeader<C> {
     fn encode(&mut self, topic: &str, _key: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool> {
-        self.0.encode(topic, datum, out).map_err(without_miss)
+        self.0.encode(topic, datum.schema.as_ref(), &datum.value, out).map_err(without_miss)
     }
 
     fn decode(&mut self, topic: &str, _key: &str, bytes: Option<&Bytes>) -> Result<Datum> {

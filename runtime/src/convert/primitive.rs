@@ -65,9 +65,15 @@ impl PrimitiveConverter {
 }
 
 impl Converter for PrimitiveConverter {
-    fn encode(&mut self, _topic: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool, Failure> {
-        self.check_schema(datum.schema.as_ref())?;
-        match (self.kind, &datum.value) {
+    fn encode(
+        &mut self,
+        _topic: &str,
+        schema: Option<&Arc<Schema>>,
+        value: &Value,
+        out: &mut BytesMut,
+    ) -> Result<bool, Failure> {
+        self.check_schema(schema)?;
+        match (self.kind, value) {
             (_, Value::Null) => return Ok(false),
             (Type::Int16, Value::Int16(n)) => out.put_i16(*n),
             (Type::Int32, Value::Int32(n)) => out.put_i32(*n),
@@ -111,7 +117,7 @@ mod tests {
     fn numbers_are_big_endian() {
         let mut converter = PrimitiveConverter::new(Type::Int32);
         let mut out = BytesMut::new();
-        converter.encode("t", &Datum::schemaless(Value::Int32(258)), &mut out).unwrap();
+        converter.encode("t", None, &Value::Int32(258), &mut out).unwrap();
         assert_eq!(out.as_ref(), [0, 0, 1, 2]);
         assert_eq!(converter.decode("t", Some(&out.freeze())).unwrap().value, Value::Int32(258));
         let Err(Failure::Record(error)) = converter.decode("t", Some(&Bytes::from_static(b"x"))) else {
@@ -124,7 +130,9 @@ mod tests {
     fn schemas_of_other_types_are_refused() {
         let mut converter = PrimitiveConverter::new(Type::Bytes);
         let text = Datum::new(Arc::new(Schema::new(Type::String)), "x".into());
-        let Err(Failure::Record(error)) = converter.encode("t", &text, &mut BytesMut::new()) else {
+        let Err(Failure::Record(error)) =
+            converter.encode("t", text.schema.as_ref(), &text.value, &mut BytesMut::new())
+        else {
             panic!("text is no bytes")
         };
         assert_eq!(error.to_string(), "Invalid schema type for ByteArrayConverter: STRING");

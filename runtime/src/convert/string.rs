@@ -63,11 +63,17 @@ impl StringConverter {
 }
 
 impl Converter for StringConverter {
-    fn encode(&mut self, _topic: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool, Failure> {
-        match &datum.value {
+    fn encode(
+        &mut self,
+        _topic: &str,
+        schema: Option<&Arc<Schema>>,
+        value: &Value,
+        out: &mut BytesMut,
+    ) -> Result<bool, Failure> {
+        match value {
             Value::Null => return Ok(false),
             Value::String(text) => self.write(text, out),
-            value => self.write(&java_text(datum.schema.as_deref(), value), out),
+            value => self.write(&java_text(schema.map(|schema| &**schema), value), out),
         }
         Ok(true)
     }
@@ -100,10 +106,10 @@ mod tests {
         let mut out = BytesMut::new();
         for (value, text) in [(Value::Int32(5), "5"), (Value::Float64(5.0), "5.0"), (Value::from("é"), "é")] {
             out.clear();
-            assert!(converter.encode("t", &Datum::schemaless(value), &mut out).unwrap());
+            assert!(converter.encode("t", None, &value, &mut out).unwrap());
             assert_eq!(out, text.as_bytes());
         }
-        assert!(!converter.encode("t", &Datum::default(), &mut out).unwrap());
+        assert!(!converter.encode("t", None, &Value::Null, &mut out).unwrap());
         let null = converter.decode("t", None).unwrap();
         assert!(null.value.is_null() && null.schema.is_some());
     }

@@ -10,6 +10,7 @@ use towline_connectors::{PREDICATES, TRANSFORMS};
 use super::framework_keys::framework;
 use super::plugins::{PluginKind, find_connector, kind_of, plugins};
 use super::{Herder, Refusal};
+use crate::config::WorkerConfig;
 use crate::config_providers;
 use crate::convert;
 use crate::task::{TopicRules, entries, find_transform, sub_props};
@@ -85,7 +86,7 @@ impl Herder {
         for key in nulls {
             report.error(ConfigError::on(key, "Null value can not be supplied as the configuration value."));
         }
-        for error in framework_errors(connector, &props, self.shared.config.text("group.id")) {
+        for error in framework_errors(connector, &props, &self.shared.config) {
             report.error(error);
         }
         for error in connector.validate(&props) {
@@ -294,7 +295,7 @@ fn unknown_transform(prefix: &str, class: &str) -> String {
 }
 
 /// Errors across framework keys.
-fn framework_errors(connector: Connector, props: &Props, worker_group: &str) -> Vec<ConfigError> {
+fn framework_errors(connector: Connector, props: &Props, worker: &WorkerConfig) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     for alias in entries(props.get("transforms")) {
         let key = |part: &str| format!("transforms.{alias}.{part}");
@@ -324,12 +325,29 @@ fn framework_errors(connector: Connector, props: &Props, worker_group: &str) -> 
         }
     }
     match connector {
-        Connector::Sink(_) => errors.extend(sink_errors(props, worker_group)),
+        Connector::Sink(_) => errors.extend(sink_errors(props, worker.text("group.id"))),
         Connector::Source(_) => {
             if let Err(error) = TopicRules::read(props) {
                 errors.push(ConfigError::on("topic.creation.groups", error.to_string()));
             }
+            errors.extend(transaction_errors(props, worker.exactly_once_sources()));
         }
+    }
+    errors
+}
+
+/// Every source here can deliver exactly once, if the worker does; none defines transactions of its own.
+fn transaction_errors(props: &Props, exactly_once: bool) -> Vec<ConfigError> {
+    let is = |key: &str, word: &str| props.get(key).is_some_and(|text| text.trim().eq_ignore_ascii_case(word));
+    let mut errors = Vec::new();
+    if is("exactly.once.support", "required") && !exactly_once {
+        let message = "This worker does not have exactly-once source support enabled.";
+        errors.push(ConfigError::on("exactly.once.support", message));
+    }
+    if is("transaction.boundary", "connector") {
+        let message = "The connector does not support connector-defined transaction boundaries with the given configuration; \
+                       use poll or interval.";
+        errors.push(ConfigError::on("transaction.boundary", message));
     }
     errors
 }

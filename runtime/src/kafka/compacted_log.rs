@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use towline_connectors::api::{Error, Result, TopicPartition};
 
-use super::{ClientSettings, Incoming, Kafka, LogReader, NewTopic, Outgoing, Producer, REQUEST_TIMEOUT};
+use super::{ClientSettings, Incoming, IncomingBatch, Kafka, LogReader, NewTopic, Outgoing, Producer, REQUEST_TIMEOUT};
 
 /// Receives the records of one topic, in order. Must be quick: it runs on the reading task.
 pub trait LogState: Send + Sync {
@@ -123,20 +123,19 @@ impl CompactedLogs {
     ///
     /// # Errors
     /// Retriable if the cluster did not take them; some may have been taken.
-    pub async fn append_all(&self, topic: &Arc<str>, records: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<()> {
-        let mut batch = Outgoing::new(topic.clone());
-        for (key, value) in records {
-            let one = Outgoing::of_one(topic.clone(), Some(key), value.as_deref());
-            let start = batch.buffer.len();
-            batch.buffer.extend_from_slice(&one.buffer);
-            batch.records.extend(one.records.into_iter().map(|mut record| {
-                let shift = |range: std::ops::Range<usize>| range.start + start..range.end + start;
-                record.key = record.key.map(shift);
-                record.value = record.value.map(shift);
-                record
-            }));
-        }
+    pub async fn append_all(&self, batch: Outgoing) -> Result<()> {
         self.write(batch).await.map(|_| ())
+    }
+
+    /// Waits until everything before these offsets has been applied, within bounds.
+    ///
+    /// # Errors
+    /// Retriable if it takes too long.
+    pub async fn reached(&self, ends: &[(TopicPartition, i64)]) -> Result<()> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.progress.wait(ends)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::retriable(format!("the log was not read to its end within {REQUEST_TIMEOUT:?}"))),
+        }
     }
 
     /// Sends a batch and waits until it is durable and applied, within bounds: a caller must never hang on a cluster
@@ -239,16 +238,15 @@ async fn tail(
     }
 }
 
-fn apply(records: &[Incoming], states: &HashMap<String, Arc<dyn LogState>>, progress: &Progress) {
-    for record in records {
-        if let Some(state) = states.get(&*record.topic) {
-            state.apply(record);
+fn apply(batches: &[IncomingBatch], states: &HashMap<String, Arc<dyn LogState>>, progress: &Progress) {
+    for batch in batches {
+        if let Some(state) = states.get(&*batch.topic) {
+            batch.iter().for_each(|record| state.apply(&record));
         }
     }
     let mut applied = progress.applied.lock().unwrap_or_else(PoisonError::into_inner);
-    for record in records {
-        let at = TopicPartition { topic: record.topic.clone(), partition: record.partition };
-        applied.insert(at, record.offset + 1);
+    for batch in batches {
+        applied.insert(batch.place(), batch.next_offset);
     }
     drop(applied);
     progress.moved.notify_waiters();

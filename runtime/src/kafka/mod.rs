@@ -1,10 +1,11 @@
 //! The port to the log: everything that the worker wants of Kafka, in Kafka's terms, through a few narrow traits.
 //!
-//! [`cluster`] is the adapter for any Kafka cluster (rdkafka); an adapter that calls the embedded broker in the process
-//! implements the same traits. Nothing above this folder knows which one it has.
+//! [`cluster`] is the adapter for any Kafka cluster (rdkafka), [`embedded`] the one for the broker in this process.
+//! Nothing above this folder knows which one it has.
 
 pub mod cluster;
 pub mod compacted_log;
+pub mod embedded;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -31,6 +32,17 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// A config error if a setting is refused.
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn Producer>>;
 
+    /// Opens a producer that writes in transactions (KIP-98), under an id. A predecessor with the same id is fenced and
+    /// what it left open is aborted.
+    ///
+    /// # Errors
+    /// A config error if a setting is refused, or the adapter has no transactions; retriable while no broker answers.
+    async fn transactional_producer(
+        &self,
+        id: &str,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>>;
+
     /// Joins a consumer group.
     ///
     /// # Errors
@@ -42,6 +54,12 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Retriable if the topics' partitions cannot be learnt.
     async fn log_reader(&self, topics: &[String]) -> Result<Box<dyn LogReader>>;
+
+    /// The end of what readers see of each partition of a topic: the offset that the next record will have at least.
+    ///
+    /// # Errors
+    /// Retriable while no broker answers.
+    async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>>;
 
     /// The cluster's id.
     ///
@@ -122,6 +140,24 @@ pub trait Producer: Send + Sync {
     async fn send(&self, batch: Outgoing) -> Result<Ack>;
 }
 
+/// Appends batches in transactions: what one transaction holds is seen together, or not at all. Dropping it gives up
+/// what is not committed.
+#[async_trait]
+pub trait TransactionalProducer: Send {
+    /// Adds a batch to the transaction, beginning one if none is open.
+    ///
+    /// # Errors
+    /// A data error for a record that can never be sent (too large), else what the client says. The transaction is then
+    /// worth nothing.
+    async fn send(&mut self, batch: Outgoing) -> Result<()>;
+
+    /// Commits the transaction: resolves when it is durable and seen by readers of committed records.
+    ///
+    /// # Errors
+    /// What the coordinator says, such as that a successor has fenced this producer.
+    async fn commit(&mut self) -> Result<()>;
+}
+
 /// Records for one topic, encoded one behind the other in one buffer.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -157,10 +193,15 @@ impl Outgoing {
     /// A batch of one record from ready bytes.
     pub fn of_one(topic: Arc<str>, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
         let mut batch = Self::new(topic);
-        let key = key.map(|bytes| batch.put(bytes));
-        let value = value.map(|bytes| batch.put(bytes));
-        batch.records.push(OutgoingRecord { partition: None, timestamp: None, key, value, headers: Vec::new() });
+        batch.push(key, value);
         batch
+    }
+
+    /// Adds a record from ready bytes.
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key.map(|bytes| self.put(bytes));
+        let value = value.map(|bytes| self.put(bytes));
+        self.records.push(OutgoingRecord { partition: None, timestamp: None, key, value, headers: Vec::new() });
     }
 
     /// Appends bytes to the buffer and says where they lie.
@@ -171,7 +212,67 @@ impl Outgoing {
     }
 }
 
-/// A record as consumed. Key and value share the buffer of their batch.
+/// Records of one partition as consumed, in order, in one buffer.
+#[derive(Debug, Clone)]
+pub struct IncomingBatch {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Keys and values.
+    pub buffer: Bytes,
+    /// Where each record lies in the buffer.
+    pub records: Vec<IncomingRecord>,
+    /// Where reading goes on: between the last record and here there may be offsets without one.
+    pub next_offset: i64,
+}
+
+/// One record of an [`IncomingBatch`].
+#[derive(Debug, Clone)]
+pub struct IncomingRecord {
+    /// The offset.
+    pub offset: i64,
+    /// Milliseconds since the epoch, if the record has a time.
+    pub timestamp: Option<i64>,
+    /// The key's bytes; `None` is null.
+    pub key: Option<Range<usize>>,
+    /// The value's bytes; `None` is null.
+    pub value: Option<Range<usize>>,
+    /// Headers.
+    pub headers: Vec<(ByteString, Option<Bytes>)>,
+}
+
+impl IncomingBatch {
+    /// What a range of the buffer holds, sharing its memory.
+    pub fn slice(&self, range: Option<&Range<usize>>) -> Option<Bytes> {
+        range.map(|range| self.buffer.slice(range.clone()))
+    }
+
+    /// One record by itself.
+    pub fn record(&self, record: &IncomingRecord) -> Incoming {
+        Incoming {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: self.slice(record.key.as_ref()),
+            value: self.slice(record.value.as_ref()),
+            headers: record.headers.clone(),
+        }
+    }
+
+    /// All records, each by itself.
+    pub fn iter(&self) -> impl Iterator<Item = Incoming> {
+        self.records.iter().map(|record| self.record(record))
+    }
+
+    /// Topic and partition.
+    pub fn place(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+
+/// A consumed record by itself. Key and value share the buffer of their batch.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     /// The topic.
@@ -222,7 +323,7 @@ pub enum GroupEvent {
     /// Partitions go to someone else; they are held until the answer.
     Revoked(Vec<TopicPartition>, oneshot::Sender<()>),
     /// Records, in order within each partition.
-    Records(Vec<Incoming>),
+    Records(Vec<IncomingBatch>),
     /// The consumer met an error; it goes on by itself unless the error is fatal.
     Failed(towline_connectors::api::Error),
 }
@@ -231,7 +332,7 @@ pub enum GroupEvent {
 #[async_trait]
 pub trait LogReader: Send {
     /// The next records; `None` once closed. Cancel-safe.
-    async fn next(&mut self) -> Option<Vec<Incoming>>;
+    async fn next(&mut self) -> Option<Vec<IncomingBatch>>;
 
     /// The end of each partition as it was when the reader was opened: the offset that the next record would have got.
     fn ends(&self) -> &[(TopicPartition, i64)];

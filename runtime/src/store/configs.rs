@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use towline_connectors::api::{Props, Result};
 
 use super::json_of;
-use crate::kafka::Incoming;
 use crate::kafka::compacted_log::{CompactedLogs, LogState};
+use crate::kafka::{Incoming, Outgoing};
 
 /// What a user wants a connector to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -234,17 +234,14 @@ impl ConfigStore {
     /// # Errors
     /// Retriable if the log did not take them.
     pub async fn put_tasks(&self, name: &str, tasks: &[Props]) -> Result<()> {
-        let mut records: Vec<(Vec<u8>, Option<Vec<u8>>)> = tasks
-            .iter()
-            .enumerate()
-            .map(|(task, config)| {
-                let value = json!({ "properties": as_object(config) }).to_string();
-                (format!("task-{name}-{task}").into_bytes(), Some(value.into_bytes()))
-            })
-            .collect();
+        let mut batch = Outgoing::new(self.topic.clone());
+        for (task, config) in tasks.iter().enumerate() {
+            let value = json!({ "properties": as_object(config) }).to_string();
+            batch.push(Some(format!("task-{name}-{task}").as_bytes()), Some(value.as_bytes()));
+        }
         let commit = json!({ "tasks": tasks.len() }).to_string();
-        records.push((format!("commit-{name}").into_bytes(), Some(commit.into_bytes())));
-        self.logs.append_all(&self.topic, &records).await
+        batch.push(Some(format!("commit-{name}").as_bytes()), Some(commit.as_bytes()));
+        self.logs.append_all(batch).await
     }
 }
 

@@ -11,8 +11,8 @@ use serde_json::Value;
 use towline_connectors::api::{OffsetReader, Position, Result};
 
 use super::json_of;
-use crate::kafka::Incoming;
 use crate::kafka::compacted_log::{CompactedLogs, LogState};
+use crate::kafka::{Incoming, Kafka, Outgoing};
 
 #[derive(Default)]
 pub(super) struct OffsetLog(Mutex<HashMap<String, Vec<(Position, Position)>>>);
@@ -70,17 +70,30 @@ impl OffsetStore {
     /// # Errors
     /// Retriable if the log did not take them.
     pub async fn put(&self, connector: &str, offsets: &[(Position, Option<Position>)]) -> Result<()> {
+        let batch = self.batch(connector, offsets);
+        if batch.records.is_empty() { Ok(()) } else { self.logs.append_all(batch).await }
+    }
+
+    /// The records that set offsets, for a producer that writes them in a transaction of its own.
+    pub fn batch(&self, connector: &str, offsets: &[(Position, Option<Position>)]) -> Outgoing {
         let known = self.of_connector(connector);
-        let records: Vec<_> = offsets
-            .iter()
-            .map(|(partition, offset)| {
-                // A partition that is known under another order of entries keeps its key.
-                let partition = known.iter().map(|(p, _)| p).find(|p| *p == partition).unwrap_or(partition).to_json();
-                let key = Value::Array(vec![Value::from(connector), partition]).to_string().into_bytes();
-                (key, offset.as_ref().map(|offset| offset.to_json().to_string().into_bytes()))
-            })
-            .collect();
-        if records.is_empty() { Ok(()) } else { self.logs.append_all(&self.topic, &records).await }
+        let mut batch = Outgoing::new(self.topic.clone());
+        for (partition, offset) in offsets {
+            // A partition that is known under another order of entries keeps its key.
+            let partition = known.iter().map(|(p, _)| p).find(|p| *p == partition).unwrap_or(partition).to_json();
+            let key = Value::Array(vec![Value::from(connector), partition]).to_string();
+            let value = offset.as_ref().map(|offset| offset.to_json().to_string());
+            batch.push(Some(key.as_bytes()), value.as_ref().map(String::as_bytes));
+        }
+        batch
+    }
+
+    /// Waits until everything that is committed to the topic by now has been read.
+    ///
+    /// # Errors
+    /// Retriable if the topic's ends cannot be learnt.
+    pub async fn catch_up(&self, kafka: &dyn Kafka) -> Result<()> {
+        self.logs.reached(&kafka.ends(&self.topic).await?).await
     }
 
     /// The offsets of one connector, as its tasks read them.

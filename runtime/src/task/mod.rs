@@ -2,7 +2,10 @@
 
 mod acks;
 mod chain;
+mod converters;
 mod dead_letters;
+mod decoder;
+mod delivery;
 mod sink;
 mod source;
 mod tolerance;

@@ -1,24 +1,19 @@
 //! The loop of a sink task (Kafka Connect's `WorkerSinkTask`): consume, convert, transform, put; commit what the target
 //! has, never ahead of it.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_connectors::api::{
-    ConsumerGroup, Error, ErrorKind, Header, Origin, Record, Rejected, Result, SinkConnector, SinkContext, SinkRecord,
-    SinkTask, TopicPartition,
+    ConsumerGroup, Error, ErrorKind, Origin, Rejected, Result, SinkConnector, SinkContext, SinkTask, TopicPartition,
 };
-use towline_connectors::data::Datum;
 
-use super::chain::{Chain, entries};
+use super::chain::entries;
 use super::dead_letters::DeadLetters;
-use super::source::resolve;
+use super::decoder::{Decoded, Decoder};
 use super::tolerance::{Failed, Stage, Tolerance};
-use super::topics::{TopicRules, Topics};
 use super::{Backoff, TaskContext};
-use crate::convert::{self, Converter, HeaderConverter};
 use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
 use crate::store::State;
 
@@ -34,7 +29,7 @@ pub fn group_of(connector: &str, props: &towline_connectors::api::Props) -> Stri
 
 /// Runs a sink task until it is stopped.
 pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnector) -> Result<()> {
-    let mut pipe = Pipe::open(&context)?;
+    let decoder = Decoder::start(&context)?;
     let group = group_of(&context.connector, &context.connector_props);
     let Some(dead_letters) =
         context.open_with_retries("opening the dead letter queue", || DeadLetters::open(&context)).await?
@@ -64,12 +59,12 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnec
         task,
         consumer,
         dead_letters,
-        backlog: VecDeque::new(),
+        decoder,
+        tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
         consumed: BTreeMap::new(),
         dirty: false,
         committed_at: Instant::now(),
         commit_every: every,
-        pipe: &mut pipe,
         context: &context,
     };
     let mut outcome = run.drive().await;
@@ -93,89 +88,18 @@ fn subscription(context: &TaskContext) -> Result<Subscription> {
     }
 }
 
-/// Everything between the log and a sink record.
-struct Pipe {
-    key: Box<dyn Converter>,
-    value: Box<dyn Converter>,
-    header: Box<dyn HeaderConverter>,
-    classes: [String; 3],
-    chain: Chain,
-    tolerance: Tolerance,
-    topics: Topics,
-}
-
-impl Pipe {
-    fn open(context: &TaskContext) -> Result<Self> {
-        let converter = |side: &str| context.worker.converter(side, &context.connector_props);
-        let (key, value, header) = (converter("key"), converter("value"), converter("header"));
-        Ok(Self {
-            key: convert::build(&key.class, true, &key.props)?,
-            value: convert::build(&value.class, false, &value.props)?,
-            header: convert::build_header(&header.class, &header.props)?,
-            classes: [key.class, value.class, header.class],
-            chain: Chain::build(&context.connector_props)?,
-            tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
-            topics: Topics::new(TopicRules::default()),
-        })
-    }
-
-    /// Converts and transforms one record; `None` if a transform dropped it.
-    async fn decode(&mut self, context: &TaskContext, incoming: &Incoming) -> Result<Option<Record>, Failed> {
-        let topic = &incoming.topic;
-        let side = async |converter: &mut dyn Converter, stage, class: &String, bytes| -> Result<Datum, Failed> {
-            let mut backoff = Backoff::default();
-            loop {
-                let failure = match converter.decode(topic, bytes) {
-                    Ok(datum) => return Ok(datum),
-                    Err(failure) => failure,
-                };
-                let resolved = resolve(context, converter, failure, &mut backoff).await;
-                resolved.map_err(|error| Failed { stage, class: class.clone(), error })?;
-            }
-        };
-        let key = side(self.key.as_mut(), Stage::KeyConverter, &self.classes[0], incoming.key.as_ref()).await?;
-        let value = side(self.value.as_mut(), Stage::ValueConverter, &self.classes[1], incoming.value.as_ref()).await?;
-        let mut headers = Vec::with_capacity(incoming.headers.len());
-        for (name, bytes) in &incoming.headers {
-            let value = self.header.decode(topic, name, bytes.as_ref()).map_err(|error| Failed {
-                stage: Stage::HeaderConverter,
-                class: self.classes[2].clone(),
-                error,
-            })?;
-            headers.push(Header { key: name.clone(), value });
-        }
-        let record = Record {
-            topic: topic.clone(),
-            partition: Some(incoming.partition),
-            key,
-            value,
-            timestamp: incoming.timestamp,
-            headers,
-        };
-        if self.chain.is_empty() {
-            return Ok(Some(record));
-        }
-        self.chain.apply(record).map_err(|failed| Failed {
-            stage: Stage::Transformation,
-            class: failed.class.to_owned(),
-            error: failed.error,
-        })
-    }
-}
-
 struct SinkRun<'a> {
     task: Box<dyn SinkTask>,
     consumer: Box<dyn GroupConsumer>,
     dead_letters: Option<DeadLetters>,
-    /// Records that arrived although the task is paused: what was on its way.
-    backlog: VecDeque<Vec<Incoming>>,
+    decoder: Decoder,
+    tolerance: Tolerance,
     /// The next offset to read of each assigned partition.
     consumed: BTreeMap<TopicPartition, i64>,
     /// Whether anything was consumed since the last commit.
     dirty: bool,
     committed_at: Instant,
     commit_every: Duration,
-    pipe: &'a mut Pipe,
     context: &'a TaskContext,
 }
 
@@ -186,13 +110,10 @@ impl SinkRun<'_> {
         let mut held = *paused.borrow_and_update();
         context.report(if held { State::Paused } else { State::Running }).await?;
         loop {
-            if !held && let Some(records) = self.backlog.pop_front() {
-                self.consume(records).await?;
-                self.commit_if_due().await?;
-                continue;
-            }
             let wait = if self.dirty { self.commit_every } else { Duration::from_secs(1) };
-            // Every branch is cancel-safe.
+            let room = self.decoder.has_room();
+            let consumer = &mut self.consumer;
+            // Every branch is cancel-safe. What is held stays in the decoder.
             let event = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return Ok(()),
@@ -206,25 +127,22 @@ impl SinkRun<'_> {
                     context.report(if held { State::Paused } else { State::Running }).await?;
                     continue;
                 }
-                event = self.consumer.next() => event,
+                event = async { if room { consumer.next().await } else { consumer.next_control().await } } => event,
+                decoded = self.decoder.next(), if !held => {
+                    self.write(decoded?).await?;
+                    self.commit_if_due().await?;
+                    continue;
+                }
                 () = tokio::time::sleep(wait) => {
                     // An empty put now and then lets a task flush by time.
-                    self.put(&[], &[]).await?;
+                    self.put(&Decoded::default()).await?;
                     self.commit_if_due().await?;
                     continue;
                 }
             };
             match event {
                 None => return Ok(()),
-                Some(GroupEvent::Records(records)) if held => {
-                    // The assignment may have come after the pause: pause what is assigned now, keep what slipped by.
-                    self.consumer.set_paused(true);
-                    self.backlog.push_back(records);
-                }
-                Some(GroupEvent::Records(records)) => {
-                    self.consume(records).await?;
-                    self.commit_if_due().await?;
-                }
+                Some(GroupEvent::Records(records)) => self.decoder.push(records),
                 Some(other) => {
                     self.rebalance(other, held).await?;
                 }
@@ -255,11 +173,7 @@ impl SinkRun<'_> {
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
                 self.task.revoked(&partitions).await;
-                let gone =
-                    |raw: &Incoming| partitions.iter().any(|p| p.topic == raw.topic && p.partition == raw.partition);
-                for records in &mut self.backlog {
-                    records.retain(|raw| !gone(raw));
-                }
+                self.decoder.forget(&partitions);
                 self.consumed.retain(|at, _| !partitions.contains(at));
                 let _ = reply.send(());
                 match committed {
@@ -292,45 +206,26 @@ impl SinkRun<'_> {
         }
     }
 
-    async fn consume(&mut self, incoming: Vec<Incoming>) -> Result<()> {
-        let mut records = Vec::with_capacity(incoming.len());
-        let mut sources = Vec::with_capacity(incoming.len());
-        let mut topic: Option<&Arc<str>> = None;
-        for (index, raw) in incoming.iter().enumerate() {
-            if !topic.is_some_and(|last| Arc::ptr_eq(last, &raw.topic)) && !self.pipe.topics.is_known(&raw.topic) {
-                self.pipe.topics.ensure(self.context, &raw.topic).await?;
-            }
-            topic = Some(&raw.topic);
-            match self.pipe.decode(self.context, raw).await {
-                Ok(Some(record)) => {
-                    records.push(SinkRecord { record, origin: origin_of(raw) });
-                    sources.push(index);
-                }
-                Ok(None) => {}
-                Err(_) if self.context.stop.is_cancelled() => return Ok(()),
-                Err(failed) => self.reject(failed, raw).await?,
-            }
+    async fn write(&mut self, mut decoded: Decoded) -> Result<()> {
+        for (failed, raw) in std::mem::take(&mut decoded.failed) {
+            self.reject(failed, raw).await?;
         }
-        let raws: Vec<&Incoming> = sources.iter().map(|index| &incoming[*index]).collect();
         // The target may store the offset of this batch with its rows: dead letters must be safe before that.
         self.flush_dead_letters().await?;
-        if !records.is_empty() && !self.put(&records, &raws).await? {
+        if !decoded.records.is_empty() && !self.put(&decoded).await? {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
         }
-        let same = |a: &Incoming, b: &Incoming| a.partition == b.partition && a.topic == b.topic;
-        for run in incoming.chunk_by(same) {
-            if let Some(last) = run.last() {
-                let at = TopicPartition { topic: last.topic.clone(), partition: last.partition };
-                self.consumed.insert(at, last.offset + 1);
-            }
+        for batch in &decoded.batches {
+            self.consumed.insert(batch.place(), batch.next_offset);
+            self.dirty = true;
         }
-        self.dirty = true;
         Ok(())
     }
 
     /// Puts records, again and again while the target is away; false if the partitions were lost meanwhile.
-    async fn put(&mut self, records: &[SinkRecord], raws: &[&Incoming]) -> Result<bool> {
+    async fn put(&mut self, decoded: &Decoded) -> Result<bool> {
+        let records = &decoded.records;
         let mut backoff = Backoff::default();
         loop {
             match self.task.put(records).await {
@@ -342,7 +237,7 @@ impl SinkRun<'_> {
                     for Rejected { index, error } in rejected {
                         let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
                         let failed = Failed { stage: Stage::TaskPut, class, error };
-                        match raws.get(index) {
+                        match decoded.raw(index) {
                             Some(raw) => self.reject(failed, raw).await?,
                             None => {
                                 return Err(Error::fatal(format!(
@@ -392,7 +287,7 @@ impl SinkRun<'_> {
                 Some(GroupEvent::Revoked(partitions, reply)) => {
                     self.task.revoked(&partitions).await;
                     self.consumed.retain(|at, _| !partitions.contains(at));
-                    self.backlog.clear();
+                    self.decoder.forget(&partitions);
                     let _ = reply.send(());
                     return Ok(true);
                 }
@@ -406,17 +301,18 @@ impl SinkRun<'_> {
     }
 
     /// Applies the error policy to one record, sending it to the dead letter queue if there is one.
-    async fn reject(&mut self, failed: Failed, raw: &Incoming) -> Result<()> {
+    async fn reject(&mut self, failed: Failed, raw: Incoming) -> Result<()> {
         if failed.error.kind() == ErrorKind::Retriable {
             return Err(failed.error);
         }
         if let Some(dead_letters) = &mut self.dead_letters {
-            dead_letters.send(self.context, raw, &failed).await?;
-            if !self.pipe.tolerance.skips() {
+            dead_letters.send(self.context, &raw, &failed).await?;
+            if !self.tolerance.skips() {
                 dead_letters.flush().await?;
             }
         }
-        self.pipe.tolerance.judge(failed, Some(&origin_of(raw)))
+        let origin = Origin { topic: raw.topic, partition: raw.partition, offset: raw.offset };
+        self.tolerance.judge(failed, Some(&origin))
     }
 
     async fn flush_dead_letters(&mut self) -> Result<()> {
@@ -447,8 +343,4 @@ impl SinkRun<'_> {
         self.committed_at = Instant::now();
         Ok(())
     }
-}
-
-fn origin_of(raw: &Incoming) -> Origin {
-    Origin { topic: raw.topic.clone(), partition: raw.partition, offset: raw.offset }
 }

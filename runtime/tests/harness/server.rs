@@ -76,6 +76,10 @@ impl Towline {
         command.arg("up").arg("--data-dir").arg(self.data_dir());
         command.args(["--kafka", &self.kafka, "--registry", &self.registry]);
         command.args(["--connect", &self.connect, "--ui", &self.ui]);
+        // `scripts/test.sh` runs the pipelines' tests over the other adapter too.
+        if let Ok(adapter) = std::env::var("TOWLINE_TEST_ADAPTER") {
+            command.env("CONNECT_TOWLINE_KAFKA_ADAPTER", adapter);
+        }
         command.envs(self.options.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         command
     }

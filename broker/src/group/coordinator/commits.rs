@@ -1,6 +1,6 @@
 //! Committed offsets: written, read, deleted, expired.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kafka_protocol::ResponseError;
 
@@ -62,6 +62,12 @@ impl Coordinator {
                 )?;
             }
         }
+        let records = self.offset_records(request, now);
+        if records.is_empty() { Ok(None) } else { self.write(&request.group_id, &records, now).map(Some) }
+    }
+
+    /// The records of the offsets that may be committed; the others get their errors.
+    pub(super) fn offset_records(&self, request: &mut CommitRequest, now: i64) -> Vec<Record> {
         let mut records = Vec::new();
         for i in 0..request.offsets.len() {
             let commit = &request.offsets[i];
@@ -77,7 +83,7 @@ impl Coordinator {
             };
             request.offsets[i].error = error;
         }
-        if records.is_empty() { Ok(None) } else { self.write(&request.group_id, &records, now).map(Some) }
+        records
     }
 
     /// Committed offsets of a group, all or those asked for; a missing one is not in the answer.
@@ -140,7 +146,7 @@ impl Coordinator {
         let written = {
             let mut groups = self.lock();
             let entry = groups.entries.get(group_id).ok_or(ResponseError::GroupIdNotFound)?;
-            if entry.group.phase != Phase::Empty {
+            if entry.group.phase != Phase::Empty || groups.has_pending(group_id) {
                 return Err(ResponseError::NonEmptyGroup);
             }
             let records = tombstones(group_id, entry.offsets.keys(), true);
@@ -156,6 +162,7 @@ impl Coordinator {
 
     /// Forgets all offsets of a deleted topic.
     pub(crate) fn topic_deleted(&self, topic: &str) {
+        self.lock().forget_pending(topic);
         self.forget(|_, (name, _), _| name == topic);
     }
 
@@ -172,6 +179,8 @@ impl Coordinator {
     fn forget(&self, goes: impl Fn(&Group, &(String, i32), &Committed) -> bool) {
         let mut groups = self.lock();
         let mut empty = Vec::new();
+        let groups = &mut *groups;
+        let pending: HashSet<&String> = groups.pending.values().flat_map(BTreeMap::keys).collect();
         for (id, entry) in &mut groups.entries {
             let gone: Vec<_> = entry
                 .offsets
@@ -181,6 +190,7 @@ impl Coordinator {
                 .collect();
             let whole = entry.group.phase == Phase::Empty
                 && entry.group.next_deadline().is_none()
+                && !pending.contains(id)
                 && gone.len() == entry.offsets.len();
             if gone.is_empty() && !whole {
                 continue;
@@ -202,7 +212,7 @@ impl Coordinator {
     }
 }
 
-fn committed(request: &CommitRequest, commit: &OffsetCommit, now: i64) -> Committed {
+pub(super) fn committed(request: &CommitRequest, commit: &OffsetCommit, now: i64) -> Committed {
     Committed {
         offset: commit.offset,
         leader_epoch: commit.leader_epoch,

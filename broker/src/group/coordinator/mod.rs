@@ -5,6 +5,7 @@
 
 mod commits;
 mod replay;
+mod transactional;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,6 +47,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Groups {
     entries: HashMap<String, Entry>,
+    pending: transactional::Pending,
     joining: HashMap<Token, oneshot::Sender<JoinReply>>,
     syncing: HashMap<Token, oneshot::Sender<Result<SyncReply, ResponseError>>>,
     last_token: Token,
@@ -78,7 +80,7 @@ impl Coordinator {
         let mut groups = Groups::default();
         if let Some(topic) = cluster.topic(OFFSETS_TOPIC) {
             for partition in &topic.partitions {
-                if let Err(error) = replay::replay(partition, &mut groups) {
+                if let Err(error) = replay::replay(partition, topic.partitions.len(), &mut groups) {
                     tracing::error!(partition = partition.index, %error, "cannot read back group offsets");
                 }
             }
@@ -220,8 +222,22 @@ impl Coordinator {
 
     /// Appends records of a group; answers their offset and what to wait for.
     fn write(&self, group_id: &str, records: &[Record], now: i64) -> Result<(i64, Written), ResponseError> {
+        self.write_as(group_id, records, now, None)
+    }
+
+    /// Like [`Coordinator::write`], as part of the transaction of a producer, by id and epoch.
+    fn write_as(
+        &self,
+        group_id: &str,
+        records: &[Record],
+        now: i64,
+        producer: Option<(i64, i16)>,
+    ) -> Result<(i64, Written), ResponseError> {
         let partition = self.partition_of(group_id)?;
         let mut builder = BatchBuilder::new(now);
+        if let Some((id, epoch)) = producer {
+            builder = builder.producer(id, epoch, -1).transactional();
+        }
         for (key, value) in records {
             builder.push(now, Some(key), value.as_deref());
         }
@@ -235,8 +251,7 @@ impl Coordinator {
 
     fn partition_of(&self, group_id: &str) -> Result<Arc<Partition>, ResponseError> {
         let topic = self.cluster.topic(OFFSETS_TOPIC).ok_or(ResponseError::CoordinatorNotAvailable)?;
-        let index = java_hash(group_id).checked_abs().unwrap_or(0) % topic.partitions.len().max(1) as i32;
-        topic.partition(index).cloned()
+        topic.partition(place_of(group_id, topic.partitions.len())).cloned()
     }
 
     /// The timer loop; ends when `stop` is cancelled.
@@ -306,7 +321,12 @@ fn unknown_group(group_id: &str) -> ResponseError {
     if group_id.is_empty() { ResponseError::InvalidGroupId } else { ResponseError::UnknownMemberId }
 }
 
-/// Java's `String.hashCode`, which places a group in the offsets topic.
+/// The partition, of so many, that the records of a group or a transactional id go to.
+pub(crate) fn place_of(id: &str, partitions: usize) -> i32 {
+    java_hash(id).checked_abs().unwrap_or(0) % partitions.max(1) as i32
+}
+
+/// Java's `String.hashCode`.
 fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }

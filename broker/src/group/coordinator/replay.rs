@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use super::Groups;
+use super::{Groups, place_of};
 use crate::clock::now_ms;
 use crate::group::records::{Key, decode_group, decode_offset};
 use crate::group::state::Group;
 use crate::log::Partition;
 use crate::wire::batch::batches;
+use crate::wire::marker::EndMarker;
 use crate::wire::records::decode;
 
-/// Applies all records of one partition in their order.
-pub(super) fn replay(partition: &Arc<Partition>, groups: &mut Groups) -> Result<(), ResponseError> {
+/// Applies all records of one of `count` partitions in their order.
+pub(super) fn replay(partition: &Arc<Partition>, count: usize, groups: &mut Groups) -> Result<(), ResponseError> {
     let now = now_ms();
     let (mut offset, end) = {
         let log = partition.log();
@@ -27,12 +28,18 @@ pub(super) fn replay(partition: &Arc<Partition>, groups: &mut Groups) -> Result<
         for (header, batch) in batches(&bytes) {
             offset = header.last_offset() + 1;
             if header.is_control() {
+                if let Some(marker) = EndMarker::parse(&header, batch) {
+                    groups.end_transaction(marker.producer_id, marker.commit, now, |group| {
+                        place_of(group, count) == partition.index
+                    });
+                }
                 continue;
             }
+            let producer = header.is_transactional().then_some(header.producer_id);
             let Ok(unpacked) = decode(&header, batch) else { continue };
             for record in unpacked.records().map_while(Result::ok) {
                 if let Some(key) = record.key.and_then(Key::decode) {
-                    apply(groups, key, record.value, record.offset, now);
+                    apply(groups, key, record.value, (record.offset, producer), now);
                 }
             }
         }
@@ -40,7 +47,8 @@ pub(super) fn replay(partition: &Arc<Partition>, groups: &mut Groups) -> Result<
     Ok(())
 }
 
-fn apply(groups: &mut Groups, key: Key, value: Option<&[u8]>, at: i64, now: i64) {
+/// Applies a record at an offset, of a transaction if a producer is given.
+fn apply(groups: &mut Groups, key: Key, value: Option<&[u8]>, (at, producer): (i64, Option<i64>), now: i64) {
     match (key, value) {
         (Key::Group(id), None) => {
             if let Some(entry) = groups.entries.get_mut(&id) {
@@ -60,9 +68,12 @@ fn apply(groups: &mut Groups, key: Key, value: Option<&[u8]>, at: i64, now: i64)
             }
         }
         (Key::Offset { group, topic, partition }, Some(value)) => {
-            if let Some(committed) = decode_offset(value) {
-                groups.entry(&group, now).offsets.insert((topic, partition), (committed, at));
-            }
+            let Some(committed) = decode_offset(value) else { return };
+            let offsets = match producer {
+                Some(producer) => groups.pending.entry(producer).or_default().entry(group).or_default(),
+                None => &mut groups.entry(&group, now).offsets,
+            };
+            offsets.insert((topic, partition), (committed, at));
         }
     }
 }

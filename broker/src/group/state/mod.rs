@@ -174,6 +174,20 @@ impl Group {
         Ok(())
     }
 
+    /// Whether a commit within a transaction is allowed: its producer may not say which member it is.
+    pub(super) fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ResponseError> {
+        let anonymous = generation < 0 && member_id.is_empty() && instance_id.is_none();
+        if anonymous || (generation < 0 && self.phase == Phase::Empty) {
+            return Ok(());
+        }
+        self.check(member_id, instance_id, generation)
+    }
+
     /// Topics that the members subscribe to; none if the group's metadata is not the consumer's.
     pub(super) fn subscribed(&self) -> Option<Vec<String>> {
         let protocol = self.protocol.as_ref()?;

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sqlx::Row;
+use sqlx::{Executor, Row};
 
 use crate::api::{ConsumerGroup, TopicPartition};
-use crate::postgres::connection::Session;
-use crate::postgres::quote::{identifier, split_name};
+use crate::postgres::connection::{Session, within};
+use crate::postgres::quote::{bigint, identifier, literal, split_name};
 
 /// Offsets of one consumer group in one table.
 #[derive(Debug)]
@@ -87,63 +87,57 @@ impl OffsetStore {
         Ok(())
     }
 
-    /// The stored offsets of these partitions; with `lock`, locked until the transaction ends.
-    pub(super) async fn stored(
+    /// The stored offsets of these partitions.
+    async fn stored(&self, session: &mut Session, partitions: &[TopicPartition]) -> Result<NextOffsets, sqlx::Error> {
+        read(session, self.select(partitions)).await
+    }
+
+    /// Begins a transaction and locks the offsets of these partitions, in one trip to the server.
+    pub(super) async fn begin(
         &self,
         session: &mut Session,
         partitions: &[TopicPartition],
-        lock: bool,
     ) -> Result<NextOffsets, sqlx::Error> {
-        let sql = format!(
-            "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = $1 AND cluster_id = $4 AND (topic, partition) IN \
-             (SELECT * FROM unnest($2::text[], $3::int4[])) ORDER BY topic, partition{}",
-            self.table,
-            if lock { " FOR UPDATE" } else { "" }
-        );
-        let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
-        let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition).collect();
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group.name)
-            .bind(&topics)
-            .bind(&numbers)
-            .bind(&*self.group.cluster)
-            .fetch_all(&mut session.connection)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let partition =
-                    TopicPartition { topic: Arc::from(row.try_get::<&str, _>(0)?), partition: row.try_get(1)? };
-                Ok((partition, row.try_get(2)?))
-            })
-            .collect()
-    }
-
-    /// Stores offsets, in the transaction that is open.
-    pub(super) async fn store(&self, session: &mut Session, next: &NextOffsets) -> Result<(), sqlx::Error> {
-        if next.is_empty() {
-            return Ok(());
+        if partitions.is_empty() {
+            session.run("BEGIN").await?;
+            return Ok(NextOffsets::new());
         }
-        let sql = format!(
-            "UPDATE {} o SET next_offset = p.o, updated_at = now() FROM unnest($2::text[], $3::int4[], $4::int8[]) \
-             p(t, n, o) WHERE o.consumer_group = $1 AND o.cluster_id = $5 AND o.topic = p.t AND o.partition = p.n",
-            self.table
-        );
-        let topics: Vec<&str> = next.keys().map(|partition| &*partition.topic).collect();
-        let numbers: Vec<i32> = next.keys().map(|partition| partition.partition).collect();
-        let offsets: Vec<i64> = next.values().copied().collect();
-        let done = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group.name)
-            .bind(&topics)
-            .bind(&numbers)
-            .bind(&offsets)
-            .bind(&*self.group.cluster)
-            .execute(&mut session.connection)
-            .await?;
-        if done.rows_affected() != next.len() as u64 {
+        let stored = read(session, format!("BEGIN; {} FOR UPDATE", self.select(partitions))).await?;
+        if stored.len() != partitions.len() {
             // Someone deleted the rows to start anew; without them the records could be written twice.
             return Err(sqlx::Error::Protocol("the rows of the offsets table were deleted meanwhile".to_owned()));
         }
-        Ok(())
+        Ok(stored)
+    }
+
+    fn select(&self, partitions: &[TopicPartition]) -> String {
+        let list = |one: &TopicPartition| format!("({}, {})", literal(&one.topic), one.partition);
+        format!(
+            "SELECT topic, partition, next_offset FROM {} WHERE consumer_group = {} AND cluster_id = {} AND \
+             (topic, partition) IN ({}) ORDER BY topic, partition",
+            self.table,
+            literal(&self.group.name),
+            literal(&self.group.cluster),
+            partitions.iter().map(list).collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    /// The statement that stores offsets of rows that are there; empty if there are none to store.
+    pub(super) fn store(&self, next: &NextOffsets) -> String {
+        if next.is_empty() {
+            return String::new();
+        }
+        let value = |(at, offset): (&TopicPartition, &i64)| {
+            format!("({}, {}, {})", literal(&at.topic), at.partition, bigint(*offset))
+        };
+        format!(
+            "UPDATE {} o SET next_offset = p.o, updated_at = now() FROM (VALUES {}) p(t, n, o) WHERE \
+             o.consumer_group = {} AND o.cluster_id = {} AND o.topic = p.t AND o.partition = p.n",
+            self.table,
+            next.iter().map(value).collect::<Vec<_>>().join(", "),
+            literal(&self.group.name),
+            literal(&self.group.cluster)
+        )
     }
 
     /// Where to read on in partitions that were just assigned, each given with the end of its log. A stored offset beyond
@@ -156,7 +150,7 @@ impl OffsetStore {
         self.forget();
         let partitions: Vec<TopicPartition> = assigned.iter().map(|(partition, _)| partition.clone()).collect();
         self.register(session, &partitions).await?;
-        let mut stored = self.stored(session, &partitions, false).await?;
+        let mut stored = self.stored(session, &partitions).await?;
         let mut stale = NextOffsets::new();
         for (partition, end) in assigned {
             if let Some(offset) = stored.get(partition).filter(|offset| *offset > end) {
@@ -168,7 +162,9 @@ impl OffsetStore {
                 stale.insert(partition.clone(), -1);
             }
         }
-        self.store(session, &stale).await?;
+        if !stale.is_empty() {
+            session.run(self.store(&stale)).await?;
+        }
         Ok(stored.into_iter().filter(|(_, offset)| *offset >= 0).collect())
     }
 
@@ -195,7 +191,9 @@ impl OffsetStore {
         let partitions: Vec<TopicPartition> = next.keys().cloned().collect();
         self.forget();
         self.register(session, &partitions).await?;
-        self.store(session, &next).await?;
+        if !next.is_empty() {
+            session.run(self.store(&next)).await?;
+        }
         Ok(true)
     }
 
@@ -203,4 +201,16 @@ impl OffsetStore {
     pub(super) fn forget(&mut self) {
         self.known.clear();
     }
+}
+
+/// The offsets that the last statement answers.
+async fn read(session: &mut Session, sql: String) -> Result<NextOffsets, sqlx::Error> {
+    let patience = session.patience;
+    let rows = within(patience, session.connection.fetch_all(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))).await?;
+    rows.iter()
+        .map(|row| {
+            let topic = Arc::from(row.try_get::<&str, _>(0)?);
+            Ok((TopicPartition { topic, partition: row.try_get(1)? }, row.try_get(2)?))
+        })
+        .collect()
 }

@@ -204,13 +204,15 @@ impl JdbcSinkTask {
         }
         let Writer { mut rejected, redelivered, buffer, .. } = writer;
         self.buffer = buffer;
-        if let (Some(store), Some(session)) = (&self.offsets, &mut self.session) {
-            store.store(session, &next).await?;
+        let mut end = self.offsets.as_ref().map(|store| store.store(&next)).unwrap_or_default();
+        if rejected.is_empty() {
+            // In one trip to the server.
+            end = if end.is_empty() { "COMMIT".to_owned() } else { format!("{end}; COMMIT") };
         }
-        if rejected.is_empty()
-            && let Some(session) = &mut self.session
+        if let Some(session) = &mut self.session
+            && !end.is_empty()
         {
-            session.run("COMMIT").await?;
+            session.run(end).await?;
         }
         self.pending = !rejected.is_empty();
         self.careful = redelivered > 0;
@@ -228,8 +230,7 @@ impl JdbcSinkTask {
         };
         let partitions: Vec<TopicPartition> = next.keys().cloned().collect();
         store.register(session, &partitions).await?;
-        session.run("BEGIN").await?;
-        Ok(store.stored(session, &partitions, true).await?)
+        Ok(store.begin(session, &partitions).await?)
     }
 
     /// Which statements write the records that the target has not consumed yet.

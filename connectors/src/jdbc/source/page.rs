@@ -10,8 +10,8 @@ use super::progress::Progress;
 use super::reader::{Batches, Target};
 use super::shape::{self, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, Record, SourceRecord};
-use crate::data::{Datum, Value};
+use crate::api::{Error, SourceBatch, SourceRecord};
+use crate::data::Value;
 use crate::postgres::connection::{Session, within};
 use crate::postgres::copy_decode::{BadStream, Tuple, TupleReader};
 use crate::postgres::failure;
@@ -117,7 +117,7 @@ pub(super) async fn read(
     }
     session.run("COMMIT").await?;
     let (batch, reached) = collector.take(true);
-    if !batch.is_empty() {
+    if !batch.records.is_empty() {
         batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
     }
     if total.rows > 0 && config.mode != Mode::Bulk {
@@ -131,7 +131,7 @@ pub(super) async fn read(
 type Moment = (i64, Option<i64>);
 
 /// A batch, and where to resume after it.
-type Full = (Vec<SourceRecord>, Progress);
+type Full = (SourceBatch, Progress);
 
 /// Decodes tuples into records and knows which offset is safe.
 struct Collector<'a> {
@@ -158,22 +158,23 @@ impl Collector<'_> {
         let mut id = None;
         let mut moment: Option<(usize, Option<Moment>)> = None;
         for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
-            let Some(field) = tuple.next_field() else {
+            let Some(place) = tuple.next_field() else {
                 values.push(Value::Null);
                 continue;
             };
-            if let Some((place, kind)) = self.shape.id
-                && place == at
+            let field = &tuple.bytes()[place.clone()];
+            if let Some((column, kind)) = self.shape.id
+                && column == at
             {
-                id = raw_id(&field, kind);
+                id = raw_id(field, kind);
             }
             // Of several timestamp columns the first that is not null in COALESCE's order counts, not in the table's.
             if let Some((rank, kind)) = self.shape.ranks[at]
                 && moment.is_none_or(|(best, _)| rank < best)
             {
-                moment = Some((rank, self.moment(kind, &field)));
+                moment = Some((rank, self.moment(kind, field)));
             }
-            values.push(decoder.decode(field).map_err(|error| self.refuse(name, &error))?);
+            decoder.decode_into(tuple.bytes(), place, &mut values).map_err(|error| self.refuse(name, &error))?;
         }
         let next = self.place(id, moment.and_then(|(_, moment)| moment))?;
         let full =
@@ -183,12 +184,7 @@ impl Collector<'_> {
             self.last = next;
         }
         self.bytes += size;
-        let datum = Datum::new(Arc::clone(&self.shape.schema), Value::Struct(values));
-        self.batch.push(SourceRecord {
-            record: Record::of_value(Arc::clone(self.topic), datum),
-            partition: Arc::clone(self.partition),
-            offset: None,
-        });
+        self.batch.push(SourceRecord::of_value(Value::Struct(values)));
         Ok(full)
     }
 
@@ -219,17 +215,19 @@ impl Collector<'_> {
         Ok(next)
     }
 
-    /// The batch so far, with the offset on its last record: that of the last row if no more rows stand there, as at
-    /// the end of a page.
+    /// The batch so far, with where to resume: at the last row if no more rows stand there, as at the end of a page.
     fn take(&mut self, complete: bool) -> Full {
         let reached = if complete { self.last } else { self.safe };
-        let mut batch = std::mem::take(&mut self.batch);
+        let room = self.batch.len();
+        let batch = SourceBatch {
+            topic: Arc::clone(self.topic),
+            key_schema: None,
+            value_schema: Some(Arc::clone(&self.shape.schema)),
+            records: std::mem::replace(&mut self.batch, Vec::with_capacity(room)),
+            source_partition: Arc::clone(self.partition),
+            source_offset: if self.mode == Mode::Bulk { None } else { reached.to_position() },
+        };
         self.bytes = 0;
-        if self.mode != Mode::Bulk
-            && let Some(record) = batch.last_mut()
-        {
-            record.offset = reached.to_position();
-        }
         (batch, reached)
     }
 

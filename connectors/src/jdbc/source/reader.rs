@@ -15,7 +15,7 @@ use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, ErrorKind, Health, Position, Result, SourceRecord};
+use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
@@ -47,7 +47,7 @@ pub(super) struct Target {
 }
 
 /// Where batches go.
-pub(super) type Batches = mpsc::Sender<Result<Vec<SourceRecord>>>;
+pub(super) type Batches = mpsc::Sender<Result<SourceBatch>>;
 
 /// The loop that reads.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::progress::{self, Progress};
 use super::reader::{self, Reader, Target};
 use super::shape::Relation;
 use super::tables;
-use crate::api::{Error, Position, Props, Result, SourceContext, SourceRecord, SourceTask};
+use crate::api::{Error, Position, Props, Result, SourceBatch, SourceContext, SourceTask};
 use crate::jdbc::connection_keys::Connector;
 
 /// Batches that wait for the worker.
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running source task.
 pub(super) struct JdbcSourceTask {
-    batches: mpsc::Receiver<Result<Vec<SourceRecord>>>,
+    batches: mpsc::Receiver<Result<SourceBatch>>,
     stop: CancellationToken,
     connector: Connector,
     /// The server's process that reads for us.
@@ -71,9 +71,9 @@ impl JdbcSourceTask {
 
 #[async_trait]
 impl SourceTask for JdbcSourceTask {
-    async fn poll(&mut self) -> Result<Vec<SourceRecord>> {
+    async fn poll(&mut self) -> Result<Vec<SourceBatch>> {
         match tokio::time::timeout(PATIENCE, self.batches.recv()).await {
-            Ok(Some(batch)) => batch,
+            Ok(Some(batch)) => batch.map(|batch| vec![batch]),
             Ok(None) => Err(Error::fatal("the reader of the source task has ended")),
             Err(_) => Ok(Vec::new()),
         }

@@ -240,16 +240,22 @@ fn plan_writer(schema: &Schema, mapping: &Mapping) -> Result<WritePlan> {
 
 #[async_trait]
 impl Converter for AvroConverter {
-    fn encode(&mut self, topic: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool, Failure> {
-        let Some(schema) = &datum.schema else {
-            if datum.value.is_null() {
+    fn encode(
+        &mut self,
+        topic: &str,
+        schema: Option<&Arc<Schema>>,
+        value: &Value,
+        out: &mut BytesMut,
+    ) -> Result<bool, Failure> {
+        let Some(schema) = schema else {
+            if value.is_null() {
                 return Ok(false);
             }
-            let class = datum.value.java_class();
+            let class = value.java_class();
             let message = format!("AvroConverter needs a schema to write a value of class {class}, but it has none");
             return Err(Error::data(message).into());
         };
-        if datum.value.is_null() && schema.optional && schema.default.is_none() {
+        if value.is_null() && schema.optional && schema.default.is_none() {
             return Ok(false);
         }
         let mapping = &self.settings.mapping;
@@ -257,7 +263,7 @@ impl Converter for AvroConverter {
         let names = Names { strategy: self.settings.subject_name, is_key: self.is_key };
         let id = Self::id(&self.ids, plan, topic, names)?;
         out.extend_from_slice(&wire::encode_header(id));
-        match &datum.value {
+        match value {
             Value::Bytes(bytes) if plan.raw => out.extend_from_slice(bytes),
             value => plan.writer.write(value, out)?,
         }

@@ -69,6 +69,11 @@ impl<'a> Input<'a> {
 
     #[inline]
     fn long(&mut self) -> Result<i64> {
+        // Most numbers take one byte.
+        if let Some(byte) = self.source.get(self.at).filter(|byte| **byte < 0x80) {
+            self.at += 1;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
         let mut number = 0u64;
         for shift in 0..10 {
             let byte = *self.source.get(self.at).ok_or(AvroError::Truncated)?;
@@ -114,14 +119,18 @@ impl<'a> Input<'a> {
         usize::try_from(index).ok().filter(|i| *i < limit).ok_or(AvroError::BadIndex(index))
     }
 
-    /// Reads the blocks of an array or map. Items may take no bytes at all, so their number is limited.
-    fn blocks<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    /// Reads the blocks of an array or map: how many items come next, until there are no more. Items may take no bytes
+    /// at all, so their number is limited.
+    fn blocks<T>(
+        &mut self,
+        items: &mut Vec<T>,
+        mut read: impl FnMut(&mut Self, &mut Vec<T>) -> Result<()>,
+    ) -> Result<()> {
         let limit = self.source.len() + 65_536;
-        let mut items = Vec::new();
         loop {
             let mut count = self.long()?;
             if count == 0 {
-                return Ok(items);
+                return Ok(());
             }
             if count < 0 {
                 self.long()?;
@@ -131,7 +140,7 @@ impl<'a> Input<'a> {
             let more = more.ok_or(AvroError::BadLength(count))?;
             items.reserve(more.min(1_024));
             for _ in 0..more {
-                items.push(read(self)?);
+                read(self, items)?;
             }
         }
     }
@@ -143,53 +152,84 @@ impl Reader {
     /// # Errors
     /// What is wrong with the bytes.
     pub(super) fn read(&self, input: &mut Input<'_>) -> Result<Value> {
-        Ok(match &self.op {
-            Op::Record(fields) => {
-                let mut values = Vec::with_capacity(fields.len());
-                for field in fields {
-                    values.push(field.read(input)?);
-                }
-                Value::Struct(values)
-            }
+        if let Op::Record(fields) = &self.op {
+            return read_record(fields, input).map(Value::Struct);
+        }
+        let mut value = Vec::with_capacity(1);
+        self.read_into(input, &mut value)?;
+        Ok(value.pop().unwrap_or_default())
+    }
+
+    /// Reads a value to the end of `out`. Values are made where they stay: handing them up as results costs more than
+    /// reading them.
+    fn read_into(&self, input: &mut Input<'_>, out: &mut Vec<Value>) -> Result<()> {
+        match &self.op {
             Op::Nullable { null, inner } => match input.index(2)? {
-                branch if branch == *null => Value::Null,
-                _ => inner.read(input)?,
+                branch if branch == *null => out.push(Value::Null),
+                _ => inner.read_into(input, out)?,
             },
-            Op::Int32 => Value::Int32(input.long()? as i32),
-            Op::Int64 => Value::Int64(input.long()?),
-            Op::String => Value::String(input.text()?),
-            Op::Float64 => Value::Float64(f64::from_le_bytes(input.take()?)),
-            Op::Boolean => Value::Boolean(input.take::<1>()? != [0]),
-            Op::Bytes => Value::Bytes(input.bytes()?),
-            Op::Int8 => Value::Int8(input.long()? as i8),
-            Op::Int16 => Value::Int16(input.long()? as i16),
-            Op::Float32 => Value::Float32(f32::from_le_bytes(input.take()?)),
-            Op::Fixed(size) => Value::Bytes(input.slice(*size)?),
-            Op::Enum(symbols) => Value::String(symbols[input.index(symbols.len())?].clone()),
-            Op::Array(items) => Value::Array(input.blocks(|input| items.read(input))?),
-            Op::Map(values) => {
-                Value::Map(input.blocks(|input| Ok((Value::String(input.text()?), values.read(input)?)))?)
+            Op::Int32 => out.push(Value::Int32(input.long()? as i32)),
+            Op::Int64 => out.push(Value::Int64(input.long()?)),
+            Op::String => out.push(Value::String(input.text()?)),
+            Op::Float64 => out.push(Value::Float64(f64::from_le_bytes(input.take()?))),
+            Op::Boolean => out.push(Value::Boolean(input.take::<1>()? != [0])),
+            Op::Bytes => out.push(Value::Bytes(input.bytes()?)),
+            Op::Int8 => out.push(Value::Int8(input.long()? as i8)),
+            Op::Int16 => out.push(Value::Int16(input.long()? as i16)),
+            Op::Float32 => out.push(Value::Float32(f32::from_le_bytes(input.take()?))),
+            Op::Fixed(size) => out.push(Value::Bytes(input.slice(*size)?)),
+            Op::Enum(symbols) => out.push(Value::String(symbols[input.index(symbols.len())?].clone())),
+            Op::Record(fields) => out.push(Value::Struct(read_record(fields, input)?)),
+            Op::Array(inner) => {
+                let mut items = Vec::new();
+                input.blocks(&mut items, |input, items| inner.read_into(input, items))?;
+                out.push(Value::Array(items));
             }
-            Op::Pairs(pair) => Value::Map(input.blocks(|input| Ok((pair.0.read(input)?, pair.1.read(input)?)))?),
+            Op::Map(values) => {
+                let mut entries = Vec::new();
+                input.blocks(&mut entries, |input, entries| {
+                    entries.push((Value::String(input.text()?), values.read(input)?));
+                    Ok(())
+                })?;
+                out.push(Value::Map(entries));
+            }
+            Op::Pairs(pair) => {
+                let mut entries = Vec::new();
+                input.blocks(&mut entries, |input, entries| {
+                    entries.push((pair.0.read(input)?, pair.1.read(input)?));
+                    Ok(())
+                })?;
+                out.push(Value::Map(entries));
+            }
             Op::Singleton(inner) => {
                 input.index(1)?;
-                inner.read(input)?
+                inner.read_into(input, out)?;
             }
             Op::Union(branches) => {
                 let chosen = input.index(branches.len())?;
                 if branches[chosen].is_none() {
-                    return Ok(Value::Null);
+                    out.push(Value::Null);
+                    return Ok(());
                 }
                 let mut values = Vec::with_capacity(branches.len());
                 for (index, branch) in branches.iter().enumerate() {
                     match branch {
-                        Some(branch) if index == chosen => values.push(branch.read(input)?),
+                        Some(branch) if index == chosen => branch.read_into(input, &mut values)?,
                         Some(_) => values.push(Value::Null),
                         None => {}
                     }
                 }
-                Value::Struct(values)
+                out.push(Value::Struct(values));
             }
-        })
+        }
+        Ok(())
     }
+}
+
+fn read_record(fields: &[Reader], input: &mut Input<'_>) -> Result<Vec<Value>> {
+    let mut values = Vec::with_capacity(fields.len());
+    for field in fields {
+        field.read_into(input, &mut values)?;
+    }
+    Ok(values)
 }

@@ -133,15 +133,15 @@ impl JsonConverter {
         })
     }
 
-    fn write(&mut self, datum: &Datum, out: &mut BytesMut) -> Result<bool> {
-        let Some(schema) = &datum.schema else {
-            if datum.value.is_null() {
+    fn write(&mut self, schema: Option<&Arc<Schema>>, value: &Value, out: &mut BytesMut) -> Result<bool> {
+        let Some(schema) = schema else {
+            if value.is_null() {
                 return Ok(false);
             }
             if self.schemas_enabled {
                 out.extend_from_slice(b"{\"schema\":null,\"payload\":");
             }
-            write_schemaless(&datum.value, out)?;
+            write_schemaless(value, out)?;
             if self.schemas_enabled {
                 out.extend_from_slice(b"}");
             }
@@ -150,7 +150,7 @@ impl JsonConverter {
         let (settings, enabled) = (&self.settings, self.schemas_enabled);
         let plan = self.writers.plan(schema, || plan_writer(schema, enabled, settings))?;
         out.extend_from_slice(&plan.lead);
-        plan.writer.write(&datum.value, out)?;
+        plan.writer.write(value, out)?;
         if self.schemas_enabled {
             out.extend_from_slice(b"}");
         }
@@ -247,8 +247,14 @@ fn parse_failure(cause: SyntaxError) -> Error {
 }
 
 impl Converter for JsonConverter {
-    fn encode(&mut self, _topic: &str, datum: &Datum, out: &mut BytesMut) -> Result<bool, Failure> {
-        Ok(self.write(datum, out)?)
+    fn encode(
+        &mut self,
+        _topic: &str,
+        schema: Option<&Arc<Schema>>,
+        value: &Value,
+        out: &mut BytesMut,
+    ) -> Result<bool, Failure> {
+        Ok(self.write(schema, value, out)?)
     }
 
     fn decode(&mut self, _topic: &str, bytes: Option<&Bytes>) -> Result<Datum, Failure> {

@@ -16,7 +16,7 @@ fn encode(schema: Schema, value: Value) -> String {
 
 fn encode_with(entries: &[(&str, &str)], schema: Schema, value: Value) -> String {
     let mut out = BytesMut::new();
-    converter(entries).write(&Datum::new(Arc::new(schema), value), &mut out).unwrap();
+    converter(entries).write(Some(&Arc::new(schema)), &value, &mut out).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -105,10 +105,10 @@ fn the_bytes_are_those_of_the_java_converter() {
 fn schemaless_values_and_tombstones() {
     let mut out = BytesMut::new();
     let map = Datum::schemaless(Value::Map(vec![("a".into(), 1i64.into())]));
-    assert!(converter(&[]).write(&map, &mut out).unwrap());
+    assert!(converter(&[]).write(map.schema.as_ref(), &map.value, &mut out).unwrap());
     assert_eq!(out, r#"{"schema":null,"payload":{"a":1}}"#);
     assert_eq!(decode(r#"{"schema":null,"payload":{"a":1}}"#).unwrap(), map);
-    assert!(!converter(&[]).write(&Datum::default(), &mut out).unwrap());
+    assert!(!converter(&[]).write(None, &Value::Null, &mut out).unwrap());
     let mut plain = converter(&[("schemas.enable", "false")]);
     assert_eq!(plain.read(&Bytes::from_static(b"null")).unwrap(), Datum::default());
     assert_eq!(plain.read(&Bytes::from_static(b"")).unwrap(), Datum::default());
@@ -171,12 +171,12 @@ fn errors_read_as_in_java() {
     let required = Datum::new(Arc::new(Schema::new(Type::Int32)), Value::Null);
     let mut out = BytesMut::new();
     assert_eq!(
-        converter(&[]).write(&required, &mut out).unwrap_err().to_string(),
+        converter(&[]).write(required.schema.as_ref(), &required.value, &mut out).unwrap_err().to_string(),
         "Conversion error: null value for field that is required and has no default value"
     );
     let wrong = Datum::new(Arc::new(Schema::new(Type::Int32)), "x".into());
     assert_eq!(
-        converter(&[]).write(&wrong, &mut out).unwrap_err().to_string(),
+        converter(&[]).write(wrong.schema.as_ref(), &wrong.value, &mut out).unwrap_err().to_string(),
         "Invalid type for INT32: class java.lang.String"
     );
 }
@@ -253,7 +253,7 @@ proptest! {
         let mut converter = converter(&[]);
         let mut out = BytesMut::new();
         let datum = Datum::new(Arc::new(schema), value);
-        converter.write(&datum, &mut out).unwrap();
+        converter.write(datum.schema.as_ref(), &datum.value, &mut out).unwrap();
         let bytes = out.freeze();
         prop_assert_eq!(&converter.read(&bytes).unwrap(), &datum);
         prop_assert_eq!(&converter.read(&bytes).unwrap(), &datum);

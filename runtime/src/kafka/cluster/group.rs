@@ -2,6 +2,7 @@
 //! whatever the task does; records are handed over in batches through a bounded queue.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::reader::blocking;
 use super::{ClientSettings, client_config, failed, refused};
-use crate::kafka::{GroupConsumer, GroupEvent, Incoming, REQUEST_TIMEOUT, Subscription};
+use crate::kafka::{GroupConsumer, GroupEvent, IncomingBatch, IncomingRecord, REQUEST_TIMEOUT, Subscription};
 
 /// At most this many records are handed over at once.
 const BATCH_RECORDS: usize = 10_000;
@@ -315,31 +316,38 @@ fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|e| TopicPartition { topic: Arc::from(e.topic()), partition: e.partition() }).collect()
 }
 
-/// Copies records out of librdkafka's memory into one buffer a batch.
+/// Copies records out of librdkafka's memory into one buffer a batch and partition.
 #[derive(Default)]
 pub(super) struct Drain {
-    buffer: BytesMut,
-    records: Vec<Drained>,
+    batches: Vec<Drained>,
+    count: usize,
+    bytes: usize,
     topics: HashMap<String, Arc<str>>,
 }
 
+/// Records of one partition.
 struct Drained {
     topic: Arc<str>,
     partition: i32,
-    offset: i64,
-    timestamp: Option<i64>,
-    key: Option<usize>,
-    value: Option<usize>,
-    headers: Vec<(ByteString, Option<Bytes>)>,
+    buffer: BytesMut,
+    records: Vec<IncomingRecord>,
+}
+
+impl Drained {
+    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(bytes);
+        start..self.buffer.len()
+    }
 }
 
 impl Drain {
     pub(super) fn has_room(&self) -> bool {
-        self.records.len() < BATCH_RECORDS && self.buffer.len() < BATCH_BYTES
+        self.count < BATCH_RECORDS && self.bytes < BATCH_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.batches.is_empty()
     }
 
     /// Adds a record, after dropping what was collected for partitions that are revoked by now.
@@ -355,24 +363,33 @@ impl Drain {
     }
 
     pub(super) fn add(&mut self, message: &BorrowedMessage<'_>) {
-        let topic = match self.records.last() {
-            Some(last) if &*last.topic == message.topic() => last.topic.clone(),
-            _ => self.topic(message.topic()),
+        let same = |batch: &Drained| batch.partition == message.partition() && *batch.topic == *message.topic();
+        // Records mostly come in runs of one partition.
+        let index = match self.batches.iter().rposition(same) {
+            Some(index) => index,
+            None => {
+                let topic = self.topic(message.topic());
+                let partition = message.partition();
+                self.batches.push(Drained { topic, partition, buffer: BytesMut::new(), records: Vec::new() });
+                self.batches.len() - 1
+            }
         };
-        let key = message.key().map(|bytes| self.keep(bytes));
-        let value = message.payload().map(|bytes| self.keep(bytes));
+        let batch = &mut self.batches[index];
+        let before = batch.buffer.len();
+        let key = message.key().map(|bytes| batch.keep(bytes));
+        let value = message.payload().map(|bytes| batch.keep(bytes));
         let headers = message.headers().map(|headers| {
             headers.iter().map(|h| (ByteString::from(h.key), h.value.map(Bytes::copy_from_slice))).collect()
         });
-        self.records.push(Drained {
-            topic,
-            partition: message.partition(),
+        batch.records.push(IncomingRecord {
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
             key,
             value,
             headers: headers.unwrap_or_default(),
         });
+        self.bytes += batch.buffer.len() - before;
+        self.count += 1;
     }
 
     fn topic(&mut self, name: &str) -> Arc<str> {
@@ -384,24 +401,17 @@ impl Drain {
         topic
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> usize {
-        self.buffer.extend_from_slice(bytes);
-        bytes.len()
-    }
-
-    pub(super) fn take(&mut self) -> Vec<Incoming> {
-        let mut rest = std::mem::take(&mut self.buffer).freeze();
-        let mut slice = |length: Option<usize>| length.map(|length| rest.split_to(length));
-        self.records
+    pub(super) fn take(&mut self) -> Vec<IncomingBatch> {
+        (self.count, self.bytes) = (0, 0);
+        let next_offset = |records: &[IncomingRecord]| records.last().map_or(0, |record| record.offset + 1);
+        self.batches
             .drain(..)
-            .map(|record| Incoming {
-                topic: record.topic,
-                partition: record.partition,
-                offset: record.offset,
-                timestamp: record.timestamp,
-                key: slice(record.key),
-                value: slice(record.value),
-                headers: record.headers,
+            .map(|batch| IncomingBatch {
+                topic: batch.topic,
+                partition: batch.partition,
+                buffer: batch.buffer.freeze(),
+                next_offset: next_offset(&batch.records),
+                records: batch.records,
             })
             .collect()
     }

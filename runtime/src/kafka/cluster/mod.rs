@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
-use super::{ClientSettings, GroupConsumer, Kafka, LogReader, NewTopic, Producer, Subscription};
+use super::{ClientSettings, GroupConsumer, Kafka, LogReader, NewTopic, Producer, Subscription, TransactionalProducer};
 
 /// A Kafka cluster reached over TCP.
 #[derive(Clone)]
@@ -75,6 +75,21 @@ pub enum Start {
 impl Kafka for Cluster {
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn Producer>> {
         Ok(Box::new(producer::ClusterProducer::open(&self.common, settings)?))
+    }
+
+    async fn transactional_producer(
+        &self,
+        _id: &str,
+        _settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>> {
+        Err(Error::config(
+            "exactly.once.source.support=enabled works with the broker in the same process (towline up) only so far: \
+             leave the key out of the worker's settings",
+        ))
+    }
+
+    async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
+        reader::ends(&self.common, topic).await
     }
 
     fn group_consumer(&self, subscription: &Subscription, settings: &ClientSettings) -> Result<Box<dyn GroupConsumer>> {

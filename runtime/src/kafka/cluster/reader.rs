@@ -14,12 +14,12 @@ use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::group::Drain;
 use super::{ClientSettings, client_config, failed, refused};
-use crate::kafka::{Incoming, LogReader, REQUEST_TIMEOUT};
+use crate::kafka::{IncomingBatch, LogReader, REQUEST_TIMEOUT};
 
 /// Reads on a thread of its own into a bounded queue.
 pub(super) struct ClusterLogReader {
     ends: Vec<(TopicPartition, i64)>,
-    records: mpsc::Receiver<Vec<Incoming>>,
+    records: mpsc::Receiver<Vec<IncomingBatch>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -61,6 +61,11 @@ impl ClusterLogReader {
             .map_err(|e| Error::fatal("cannot start a thread to read the log").caused_by(e))?;
         Ok(Self { ends, records, stop, thread: Some(thread) })
     }
+}
+
+/// The ends of a topic's partitions.
+pub(super) async fn ends(common: &ClientSettings, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
+    learn_ends(open_consumer(common, &ClientSettings::new())?, vec![topic.to_owned()]).await
 }
 
 fn open_consumer(common: &ClientSettings, settings: &ClientSettings) -> Result<Arc<BaseConsumer>> {
@@ -110,7 +115,7 @@ async fn learn_ends(consumer: Arc<BaseConsumer>, topics: Vec<String>) -> Result<
     .await
 }
 
-fn read(consumer: &BaseConsumer, stop: &AtomicBool, sender: &mpsc::Sender<Vec<Incoming>>) {
+fn read(consumer: &BaseConsumer, stop: &AtomicBool, sender: &mpsc::Sender<Vec<IncomingBatch>>) {
     let mut drain = Drain::default();
     while !stop.load(Ordering::Acquire) {
         match consumer.poll(Duration::from_millis(100)) {
@@ -140,7 +145,7 @@ pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T>
 
 #[async_trait]
 impl LogReader for ClusterLogReader {
-    async fn next(&mut self) -> Option<Vec<Incoming>> {
+    async fn next(&mut self) -> Option<Vec<IncomingBatch>> {
         self.records.recv().await
     }
 

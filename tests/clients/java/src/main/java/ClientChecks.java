@@ -15,8 +15,10 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.TransactionState;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -46,7 +48,8 @@ public final class ClientChecks {
             "consumer-group", () -> group("consumer"),
             "static-member", () -> staticMember(false),
             "static-member-that-rejoined", () -> staticMember(true),
-            "transactions", ClientChecks::transactions));
+            "transactions", ClientChecks::transactions,
+            "transactional-offsets", ClientChecks::transactionalOffsets));
         checks.get(arguments[1]).run();
         System.out.println("ok " + arguments[1]);
         System.exit(0);
@@ -203,6 +206,8 @@ public final class ClientChecks {
                 if (commit) {
                     old.commitTransaction();
                 } else {
+                    // What was not sent yet would be dropped by the client itself.
+                    old.flush();
                     old.abortTransaction();
                 }
             }
@@ -221,6 +226,55 @@ public final class ClientChecks {
                 } catch (ProducerFencedException expected) {
                     equal(20, values(topic, "read_committed").size(), "committed records after fencing");
                 }
+            }
+        }
+    }
+
+    /** Consumes, produces and commits the offsets in one transaction, and asks an admin client about it. */
+    private static void transactionalOffsets() throws Exception {
+        var topic = create(1);
+        var group = topic + "-group";
+        var source = new TopicPartition(topic, 0);
+        send(topic, 30, Map.of(), record -> record, 0);
+        var config = Map.of("group.id", group, "auto.offset.reset", "earliest", "enable.auto.commit", "false",
+            "isolation.level", "read_committed");
+        try (Admin admin = Admin.create(common()); var producer = producer(Map.of("transactional.id", topic))) {
+            producer.initTransactions();
+            for (boolean commit : new boolean[] {true, false}) {
+                try (var consumer = consumer(config)) {
+                    consumer.subscribe(List.of(topic));
+                    var records = take(consumer, 1);
+                    var next = records.get(records.size() - 1).offset() + 1;
+                    producer.beginTransaction();
+                    producer.send(new ProducerRecord<>(topic, "k", "in the transaction")).get();
+                    producer.sendOffsetsToTransaction(
+                        Map.of(source, new OffsetAndMetadata(commit ? 10 : next)), consumer.groupMetadata());
+                    var described = admin.describeTransactions(List.of(topic)).description(topic).get();
+                    equal(TransactionState.ONGOING, described.state(), "the state");
+                    require(described.topicPartitions().contains(source), "its partition");
+                    var producers = admin.describeProducers(List.of(source)).partitionResult(source).get();
+                    equal(1L, producers.activeProducers().stream()
+                        .filter(each -> each.currentTransactionStartOffset().isPresent()).count(), "open transactions");
+                    equal(1L, admin.listTransactions().all().get().stream()
+                        .filter(each -> each.transactionalId().equals(topic)).count(), "listed transactions");
+                    if (commit) {
+                        producer.commitTransaction();
+                    } else {
+                        producer.abortTransaction();
+                    }
+                }
+                var committed = admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get();
+                equal(10L, committed.get(source).offset(), "the committed offset");
+            }
+            producer.beginTransaction();
+            producer.send(new ProducerRecord<>(topic, "k", "fenced")).get();
+            admin.fenceProducers(List.of(topic)).all().get();
+            try {
+                producer.commitTransaction();
+                throw new AssertionError("the producer was not fenced");
+            } catch (ProducerFencedException expected) {
+                var state = admin.describeTransactions(List.of(topic)).description(topic).get().state();
+                equal(TransactionState.EMPTY, state, "the state after fencing");
             }
         }
     }

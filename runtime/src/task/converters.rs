@@ -1,0 +1,167 @@
+//! The converters of a task, for keys, values and headers. The record loop calls them without waiting; only when one
+//! has to ask the registry does the loop wait, and then converts the same record again.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use towline_connectors::api::{Error, ErrorKind, Header, Record, Result};
+use towline_connectors::data::{Schema, Value};
+
+use super::tolerance::{Failed, Stage};
+use super::{Backoff, TaskContext};
+use crate::convert::{self, Converter, Failure, HeaderConverter};
+use crate::kafka::{IncomingBatch, IncomingRecord, OutgoingRecord};
+
+/// Both converters and the one for headers, with the names of their classes.
+pub(super) struct Converters {
+    key: Box<dyn Converter>,
+    value: Box<dyn Converter>,
+    header: Box<dyn HeaderConverter>,
+    classes: [String; 3],
+}
+
+/// A record to encode, wherever its parts are kept.
+pub(super) struct Parts<'a> {
+    pub(super) topic: &'a Arc<str>,
+    pub(super) partition: Option<i32>,
+    pub(super) key: (Option<&'a Arc<Schema>>, &'a Value),
+    pub(super) value: (Option<&'a Arc<Schema>>, &'a Value),
+    pub(super) timestamp: Option<i64>,
+    pub(super) headers: &'a [Header],
+}
+
+/// Which part of a record failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Key,
+    Value,
+    Header,
+}
+
+/// A record that was not converted.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    side: Side,
+    failure: Failure,
+}
+
+impl Side {
+    fn failed(self, failure: impl Into<Failure>) -> Trouble {
+        Trouble { side: self, failure: failure.into() }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Key => Stage::KeyConverter,
+            Self::Value => Stage::ValueConverter,
+            Self::Header => Stage::HeaderConverter,
+        }
+    }
+}
+
+impl Converters {
+    /// Those that the connector's config and the worker name.
+    pub(super) fn open(context: &TaskContext) -> Result<Self> {
+        let converter = |side: &str| context.worker.converter(side, &context.connector_props);
+        let (key, value, header) = (converter("key"), converter("value"), converter("header"));
+        Ok(Self {
+            key: convert::build(&key.class, true, &key.props)?,
+            value: convert::build(&value.class, false, &value.props)?,
+            header: convert::build_header(&header.class, &header.props)?,
+            classes: [key.class, value.class, header.class],
+        })
+    }
+
+    /// Appends a record's bytes to a buffer, of which the answer names the ranges. After a failure the caller truncates.
+    pub(super) fn encode(&mut self, parts: &Parts<'_>, buffer: &mut BytesMut) -> Result<OutgoingRecord, Trouble> {
+        let topic = parts.topic;
+        let mut headers = Vec::new();
+        for header in parts.headers {
+            let mut bytes = BytesMut::new();
+            let some = self.header.encode(topic, &header.key, &header.value, &mut bytes);
+            let some = some.map_err(|error| Side::Header.failed(error))?;
+            headers.push((header.key.clone(), some.then(|| Bytes::from(bytes))));
+        }
+        let start = buffer.len();
+        let some = self.key.encode(topic, parts.key.0, parts.key.1, buffer);
+        let key = some.map_err(|failure| Side::Key.failed(failure))?.then(|| start..buffer.len());
+        let start = buffer.len();
+        let some = self.value.encode(topic, parts.value.0, parts.value.1, buffer);
+        let value = some.map_err(|failure| Side::Value.failed(failure))?.then(|| start..buffer.len());
+        let timestamp = match parts.timestamp {
+            Some(timestamp) if timestamp < -1 => {
+                return Err(Side::Value.failed(Error::fatal(format!("Invalid record timestamp {timestamp}"))));
+            }
+            timestamp => timestamp.filter(|t| *t >= 0),
+        };
+        Ok(OutgoingRecord { partition: parts.partition, timestamp, key, value, headers })
+    }
+
+    /// Reads a consumed record.
+    pub(super) fn decode(&mut self, batch: &IncomingBatch, raw: &IncomingRecord) -> Result<Record, Trouble> {
+        let topic = &batch.topic;
+        let key = self.key.decode(topic, batch.slice(raw.key.as_ref()).as_ref());
+        let key = key.map_err(|failure| Side::Key.failed(failure))?;
+        let value = self.value.decode(topic, batch.slice(raw.value.as_ref()).as_ref());
+        let value = value.map_err(|failure| Side::Value.failed(failure))?;
+        let mut headers = Vec::new();
+        for (name, bytes) in &raw.headers {
+            let decoded = self.header.decode(topic, name, bytes.as_ref());
+            headers.push(Header { key: name.clone(), value: decoded.map_err(|error| Side::Header.failed(error))? });
+        }
+        let partition = Some(batch.partition);
+        Ok(Record { topic: topic.clone(), partition, key, value, timestamp: raw.timestamp, headers })
+    }
+
+    /// After a failure: asks the registry for what was missing, so that the same record can be converted again.
+    ///
+    /// # Errors
+    /// The record is at fault, or the registry refused.
+    pub(super) async fn clear(
+        &mut self,
+        context: &TaskContext,
+        trouble: Trouble,
+        backoff: &mut Backoff,
+    ) -> Result<(), Failed> {
+        let Trouble { side, failure } = trouble;
+        let cleared = match (failure, side) {
+            (Failure::Record(error), _) => Err(error),
+            (miss, Side::Key) => resolve(context, self.key.as_mut(), miss, backoff).await,
+            (miss, _) => resolve(context, self.value.as_mut(), miss, backoff).await,
+        };
+        cleared.map_err(|error| Failed { stage: side.stage(), class: self.classes[side as usize].clone(), error })
+    }
+}
+
+/// Asks the registry for what a converter missed; after a passing failure it only waits, and the caller, converting
+/// the same record again, comes back.
+async fn resolve(
+    context: &TaskContext,
+    converter: &mut dyn Converter,
+    failure: Failure,
+    backoff: &mut Backoff,
+) -> Result<()> {
+    let miss = match failure {
+        Failure::Record(error) => return Err(error),
+        Failure::Miss(miss) => miss,
+    };
+    match converter.resolve(miss).await {
+        Ok(()) => {
+            if backoff.used() {
+                context.health.recovered();
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
+            let wait = backoff.next();
+            tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
+            context.health.degraded(format!("the schema registry does not answer, retrying: {}", error.with_causes()));
+            tokio::select! {
+                () = context.stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,302 @@
+//! How a source's records and its offsets reach the log: at least once, the offsets following what is acknowledged; or
+//! exactly once (KIP-618), both in one transaction.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use towline_connectors::api::{Error, ErrorKind, Position, Result};
+
+use super::TaskContext;
+use super::acks::{Acks, Answered, Checkpoints, merge};
+use super::tolerance::{Failed, Stage, Tolerance};
+use crate::kafka::{Outgoing, Producer, TransactionalProducer};
+
+/// The source is not polled while more than this is unacknowledged.
+const IN_FLIGHT_BYTES: usize = 32 << 20;
+/// Offsets are committed at most this often while records flow, if not in transactions.
+const COMMIT_EVERY: Duration = Duration::from_millis(100);
+
+/// The way of one task.
+pub(super) struct Delivery {
+    way: Way,
+    /// Source offsets that hold once they are committed.
+    committable: Checkpoints,
+    committed_at: Instant,
+}
+
+enum Way {
+    AtLeastOnce {
+        producer: Box<dyn Producer>,
+        acks: Acks,
+    },
+    ExactlyOnce {
+        writer: TransactionWriter,
+        /// `transaction.boundary`: how long a transaction collects polls; zero is one transaction a poll.
+        interval: Duration,
+    },
+}
+
+/// Writes transactions on a task of its own, so that the next one is encoded while one is made durable.
+struct TransactionWriter {
+    jobs: mpsc::Sender<Job>,
+    answers: mpsc::Receiver<Result<Checkpoints>>,
+    /// Commits that are not answered.
+    unanswered: usize,
+    /// What was committed and not told yet.
+    committed: Checkpoints,
+    _task: AbortOnDropHandle<()>,
+}
+
+enum Job {
+    Append(Outgoing),
+    /// The offsets to write last, and what they say.
+    Commit(Outgoing, Checkpoints),
+}
+
+/// Transactions that may wait for their commit.
+const TRANSACTIONS: usize = 2;
+
+impl TransactionWriter {
+    fn start(producer: Box<dyn TransactionalProducer>) -> Self {
+        let (jobs, received) = mpsc::channel(TRANSACTIONS);
+        // More answers than may be under way: writing never waits for someone to listen.
+        let (answered, answers) = mpsc::channel(TRANSACTIONS + 2);
+        let task = AbortOnDropHandle::new(tokio::spawn(write(producer, received, answered)));
+        Self { jobs, answers, unanswered: 0, committed: Checkpoints::new(), _task: task }
+    }
+
+    async fn hand_over(&mut self, job: Job) -> Result<()> {
+        if self.jobs.send(job).await.is_ok() {
+            return Ok(());
+        }
+        // The writer ends with the error that it answers.
+        loop {
+            self.take_answer().await?;
+        }
+    }
+
+    async fn take_answer(&mut self) -> Result<()> {
+        let answer = self.answers.recv().await;
+        let committed = answer.unwrap_or_else(|| Err(Error::fatal("the writer of transactions has ended")))?;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        merge(&mut self.committed, committed);
+        Ok(())
+    }
+
+    async fn commit(&mut self, offsets: Outgoing, checkpoints: Checkpoints) -> Result<()> {
+        while self.unanswered >= TRANSACTIONS {
+            self.take_answer().await?;
+        }
+        self.hand_over(Job::Commit(offsets, checkpoints)).await?;
+        self.unanswered += 1;
+        Ok(())
+    }
+}
+
+/// Ends at the first failure: the transaction is then worth nothing, and dropping the producer gives it up.
+async fn write(
+    mut producer: Box<dyn TransactionalProducer>,
+    mut jobs: mpsc::Receiver<Job>,
+    answers: mpsc::Sender<Result<Checkpoints>>,
+) {
+    while let Some(job) = jobs.recv().await {
+        let done = match job {
+            Job::Append(batch) => match producer.send(batch).await {
+                Ok(()) => continue,
+                Err(error) => Err(error),
+            },
+            Job::Commit(offsets, checkpoints) => match producer.send(offsets).await {
+                Ok(()) => producer.commit().await.map(|()| checkpoints),
+                Err(error) => Err(error),
+            },
+        };
+        let failed = done.is_err();
+        if answers.send(done.map_err(unsent)).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl Delivery {
+    /// Opens the task's producer. Exactly once, whoever had the task before can write no more from then on, and what it
+    /// committed is known.
+    ///
+    /// # Errors
+    /// Retriable while the cluster does not answer.
+    pub(super) async fn open(context: &TaskContext) -> Result<Self> {
+        let settings = context.client("producer", &[]);
+        let way = if context.worker.exactly_once_sources() {
+            let id = format!("{}-{}-{}", context.worker.text("group.id"), context.connector, context.task);
+            let producer = context.kafka.transactional_producer(&id, &settings).await?;
+            context.stores.offsets.catch_up(context.kafka.as_ref()).await?;
+            Way::ExactlyOnce { writer: TransactionWriter::start(producer), interval: boundary(context)? }
+        } else {
+            Way::AtLeastOnce { producer: context.kafka.producer(&settings)?, acks: Acks::default() }
+        };
+        Ok(Self { way, committable: Checkpoints::new(), committed_at: Instant::now() })
+    }
+
+    /// Hands batches over, and the source offsets that hold once they and all before them are in the log.
+    ///
+    /// # Errors
+    /// What ends the task.
+    pub(super) async fn send(&mut self, batches: Vec<Outgoing>, bytes: usize, checkpoints: Checkpoints) -> Result<()> {
+        let batches = batches.into_iter().filter(|batch| !batch.records.is_empty());
+        match &mut self.way {
+            Way::AtLeastOnce { producer, acks } => {
+                let mut sent = Vec::new();
+                for batch in batches {
+                    sent.push(producer.send(batch).await?);
+                }
+                // A chunk whose records were all dropped still moves the offsets, in its turn.
+                acks.push(sent, bytes, checkpoints);
+            }
+            Way::ExactlyOnce { writer, .. } => {
+                for batch in batches {
+                    writer.hand_over(Job::Append(batch)).await?;
+                }
+                merge(&mut self.committable, checkpoints);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether more may be sent now.
+    pub(super) fn has_room(&self) -> bool {
+        match &self.way {
+            Way::AtLeastOnce { acks, .. } => acks.bytes() < IN_FLIGHT_BYTES,
+            Way::ExactlyOnce { .. } => true,
+        }
+    }
+
+    /// Takes in the next answer to what was sent; for ever pending if none is to come. Cancel-safe.
+    ///
+    /// # Errors
+    /// Records were refused, and the policy does not skip them.
+    pub(super) async fn settle(&mut self, tolerance: &Tolerance) -> Result<()> {
+        match &mut self.way {
+            Way::AtLeastOnce { acks, .. } if !acks.is_empty() => match acks.next().await {
+                Some(answered) => take(acks, &mut self.committable, tolerance, answered),
+                None => Ok(()),
+            },
+            Way::ExactlyOnce { writer, .. } if writer.unanswered > 0 => writer.take_answer().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// When offsets are to be committed, if there are any.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let every = match &self.way {
+            Way::AtLeastOnce { .. } => COMMIT_EVERY,
+            Way::ExactlyOnce { interval, .. } => *interval,
+        };
+        (!self.committable.is_empty()).then(|| self.committed_at + every)
+    }
+
+    /// Whether offsets are to be committed now.
+    pub(super) fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Commits offsets, exactly once with the records before them; what was committed since the last call.
+    ///
+    /// # Errors
+    /// What ends the task: exactly once, any failure, as a part of a transaction is worth nothing.
+    pub(super) async fn commit(&mut self, context: &TaskContext) -> Result<Checkpoints> {
+        self.committed_at = Instant::now();
+        if !self.committable.is_empty() {
+            let offsets: Vec<(Position, Option<Position>)> =
+                self.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
+            match &mut self.way {
+                Way::AtLeastOnce { .. } => match context.stores.offsets.put(&context.connector, &offsets).await {
+                    Ok(()) => return Ok(std::mem::take(&mut self.committable)),
+                    Err(error) if error.kind() == ErrorKind::Retriable => {
+                        tracing::warn!(connector = %context.connector, task = context.task, %error, "offsets not committed yet");
+                    }
+                    Err(error) => return Err(error),
+                },
+                Way::ExactlyOnce { writer, .. } => {
+                    let batch = context.stores.offsets.batch(&context.connector, &offsets);
+                    writer.commit(batch, std::mem::take(&mut self.committable)).await?;
+                }
+            }
+        }
+        Ok(match &mut self.way {
+            Way::AtLeastOnce { .. } => Checkpoints::new(),
+            Way::ExactlyOnce { writer, .. } => std::mem::take(&mut writer.committed),
+        })
+    }
+
+    /// Waits for outstanding answers, within bounds, and commits; after a failure what is not committed is given up.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(super) async fn finish(&mut self, context: &TaskContext, tolerance: &Tolerance, well: bool) -> Result<()> {
+        let exactly_once = matches!(self.way, Way::ExactlyOnce { .. });
+        if exactly_once && !well {
+            return Ok(());
+        }
+        if exactly_once {
+            self.commit(context).await?;
+        }
+        let deadline = Instant::now() + context.worker.millis("offset.flush.timeout.ms");
+        while self.is_unanswered() {
+            match tokio::time::timeout_at(deadline, self.settle(tolerance)).await {
+                Ok(settled) => settled?,
+                Err(_) => {
+                    tracing::warn!(
+                        connector = %context.connector, task = context.task,
+                        "stopped before all records were acknowledged; they are read again by the next run"
+                    );
+                    break;
+                }
+            }
+        }
+        self.commit(context).await.map(drop)
+    }
+
+    fn is_unanswered(&self) -> bool {
+        match &self.way {
+            Way::AtLeastOnce { acks, .. } => !acks.is_empty(),
+            Way::ExactlyOnce { writer, .. } => writer.unanswered > 0,
+        }
+    }
+}
+
+fn unsent(error: Error) -> Error {
+    Error::fatal("Unrecoverable exception from producer send callback").caused_by(error)
+}
+
+fn take(acks: &mut Acks, into: &mut Checkpoints, tolerance: &Tolerance, answered: Answered) -> Result<()> {
+    if let Err(error) = answered.outcome {
+        let verdict = if error.kind() == ErrorKind::Data {
+            tolerance.judge(Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error }, None)
+        } else {
+            Err(unsent(error))
+        };
+        if verdict.is_err() {
+            // Chunks behind the failed one may be in the log, but their offsets would skip its records for ever.
+            *acks = Acks::default();
+            return verdict;
+        }
+    }
+    merge(into, answered.checkpoints);
+    Ok(())
+}
+
+/// How long a transaction collects polls.
+fn boundary(context: &TaskContext) -> Result<Duration> {
+    let text = |key: &str| context.connector_props.get(key).map(|text| text.trim()).unwrap_or_default();
+    match text("transaction.boundary").to_ascii_lowercase().as_str() {
+        "" | "poll" => Ok(Duration::ZERO),
+        "interval" => Ok(match text("transaction.boundary.interval.ms").parse() {
+            Ok(millis) => Duration::from_millis(millis),
+            Err(_) => context.worker.millis("offset.flush.interval.ms"),
+        }),
+        other => Err(Error::config(format!(
+            "transaction.boundary={other} is not supported by this connector: use poll or interval"
+        ))),
+    }
+}
