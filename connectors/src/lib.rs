@@ -2,7 +2,7 @@
 //!
 //! - [`data`]: schemas and values (Kafka Connect's data model, `org.apache.kafka.connect.data`).
 //! - [`api`]: the contract between the worker and a connector: records, configs, errors, source and sink traits.
-//! - [`file`]: the FileStream connectors, the smallest complete examples.
+//! - [`mod@file`]: the FileStream connectors, the smallest complete examples.
 //! - [`jdbc`]: the JDBC source and sink connectors; [`postgres`]: all that touches PostgreSQL.
 //! - [`transforms`]: single message transforms, one a file.
 //!

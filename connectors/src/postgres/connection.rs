@@ -228,6 +228,8 @@ impl ConnectionSettings {
     /// Server settings from `currentSchema`, `queryTimeout`, `readOnly` and `options` (`-c name=value`, `--name=value`).
     fn settings(&self, version: u32) -> Vec<(String, String)> {
         let mut settings = Vec::new();
+        // The driver asks for ISO dates and UTC; the text of intervals is read back unchanged in this style alone.
+        settings.push(("IntervalStyle".to_owned(), "postgres".to_owned()));
         if version >= 140_000 {
             // A statement of a process that was killed must not run on for hours.
             settings.push((CHECK_INTERVAL.to_owned(), "5s".to_owned()));
@@ -363,6 +365,6 @@ mod tests {
         assert_eq!(made.property("sslmode"), Some("require"));
         assert!(!format!("{made:?}").contains("sesame"));
         let names: Vec<_> = made.settings(0).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(names, ["search_path=s1,s2", "a.b=c", "d=e"]);
+        assert_eq!(names[1..], ["search_path=s1,s2", "a.b=c", "d=e"]);
     }
 }

@@ -426,6 +426,21 @@ mod tests {
         let decimal = Schema { name: Some("io.debezium.data.VariableScaleDecimal".into()), ..Schema::structure(parts) };
         let value = Value::Struct(vec![Value::Int32(2), Value::Bytes(vec![0x30, 0x39].into())]);
         assert_eq!(text(&decimal, &value).unwrap(), "123.45");
+        let double = || Arc::new(Schema::new(Type::Float64));
+        let parts = vec![
+            Field::new("x", double()),
+            Field::new("y", double()),
+            Field::new("wkb", Arc::new(Schema::new(Type::Bytes))),
+            Field::new("srid", Arc::new(Schema::new(Type::Int32))),
+        ];
+        let point = Schema { name: Some("io.debezium.data.geometry.Point".into()), ..Schema::structure(parts) };
+        let wkb = Value::Bytes(vec![1, 0xab].into());
+        let value = Value::Struct(vec![Value::Float64(1.0), Value::Float64(-0.5), wkb, Value::Int32(4326)]);
+        assert_eq!(text(&point, &value).unwrap(), "(1.0,-0.5)");
+        let shape = Schema { name: Some("io.debezium.data.geometry.Geometry".into()), ..point };
+        assert_eq!(text(&shape, &value).unwrap(), "SRID=4326;01AB");
+        let vector = Schema { name: Some("io.debezium.data.DoubleVector".into()), ..Schema::array(double()) };
+        assert_eq!(text(&vector, &Value::Array(vec![Value::Float64(0.5), Value::Float64(2.0)])).unwrap(), "[0.5,2]");
         assert!(text(&decimal, &Value::Struct(Vec::new())).is_none());
         assert!(text(&decimal, &Value::Int32(1)).is_none());
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sqlx::{Executor, Row};
 
 use crate::api::{ConsumerGroup, TopicPartition};
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::quote::{bigint, identifier, literal, split_name};
 
 /// Offsets of one consumer group in one table.
@@ -205,7 +205,8 @@ impl OffsetStore {
 
 /// The offsets that the last statement answers.
 async fn read(session: &mut Session, sql: String) -> Result<NextOffsets, sqlx::Error> {
-    let rows = session.connection.fetch_all(sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await?;
+    let patience = session.patience;
+    let rows = within(patience, session.connection.fetch_all(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))).await?;
     rows.iter()
         .map(|row| {
             let topic = Arc::from(row.try_get::<&str, _>(0)?);

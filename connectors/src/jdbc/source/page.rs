@@ -238,7 +238,8 @@ impl Collector<'_> {
                 self.label
             )),
             FieldError::Unsupported(what) => Error::data(format!(
-                "could not convert column \"{column}\" of {}: {what} has no form in Kafka Connect",
+                "could not convert column \"{column}\" of {}: {what} has no form in Kafka Connect; type.mapping=exact may \
+                 carry it as text",
                 self.label
             )),
         }
