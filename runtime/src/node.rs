@@ -140,6 +140,11 @@ impl Node {
         }
         let worker = Arc::new(WorkerConfig::new(worker));
         let kafka = self.kafka_of(&worker, bootstrapped)?;
+        if let Some(broker) = &self.broker
+            && worker.exactly_once_sources()
+        {
+            Embedded::new(broker.handle().clone()).abort_left_open(&format!("{}-", worker.text("group.id"))).await;
+        }
         let serve_registry = async {
             let Some(listener) = registry else { return Ok(()) };
             let settings = &config.registry_settings;
@@ -189,6 +194,9 @@ impl Node {
             (_, "" | "cluster") => Ok(Arc::new(Cluster::new(worker.common_client())?)),
             (None, "embedded") => Err(Error::config(format!(
                 "{ADAPTER}=embedded needs a broker in the same process: start `towline up`, or leave the key out"
+            ))),
+            (Some(_), "embedded") => Err(Error::config(format!(
+                "{ADAPTER}=embedded and bootstrap servers exclude each other: leave one out"
             ))),
             _ => Err(Error::config(format!("{ADAPTER}={adapter} is not understood: it is embedded or cluster"))),
         }

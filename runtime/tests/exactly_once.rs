@@ -117,3 +117,38 @@ async fn faults_of_every_kind_lose_and_double_nothing_without_a_key() {
 async fn a_hundred_faults_of_every_kind_lose_and_double_nothing_without_a_key() {
     faults(500, 3_000).await;
 }
+
+/// Records without source offsets are committed too: a bulk read stores none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_read_arrives_without_offsets_to_store() {
+    let (source, target) = tokio::join!(Postgres::start(), Postgres::start());
+    let (source_db, target_db) = (source.database("source").await, target.database("target").await);
+    sqlx::raw_sql(SOURCE).execute(&source_db).await.unwrap();
+    sqlx::raw_sql(TARGET).execute(&target_db).await.unwrap();
+    sqlx::raw_sql("insert into moved (note) select 'row ' || i from generate_series(1, 1000) i")
+        .execute(&source_db)
+        .await
+        .unwrap();
+    let towline = Towline::start().await;
+    let login = |config: serde_json::Value| {
+        let mut config = config;
+        config["connection.user"] = json!("tester");
+        config["connection.password"] = json!("tester-secret");
+        config
+    };
+    let read = json!({
+        "connector.class": "JdbcSourceConnector", "connection.url": source.jdbc("source"), "mode": "bulk",
+        "table.whitelist": "moved", "topic.prefix": "bulk-", "poll.interval.ms": 3_600_000
+    });
+    towline.create("src", login(read)).await;
+    let write = json!({
+        "connector.class": "JdbcSinkConnector", "connection.url": target.jdbc("target"), "topics": "bulk-moved",
+        "table.name.format": "moved"
+    });
+    towline.create("snk", login(write)).await;
+    eventually_within(PATIENCE, "the rows of one read", || async {
+        checksum(&target_db).await.filter(|(count, _)| *count == 1_000).map(drop)
+    })
+    .await;
+    assert_eq!(checksum(&source_db).await, checksum(&target_db).await);
+}

@@ -70,7 +70,10 @@ impl Batch {
         } else {
             !header.is_transactional()
         };
-        if !dense || !sequence || header.codec() > 4 || header.delete_horizon().is_some() {
+        // A record takes at least seven bytes: a count beyond that would make readers reserve memory for nothing.
+        let section = header.total_len() - HEADER_LEN;
+        let fits = header.codec() != 0 || i64::from(header.record_count) * 7 <= section as i64;
+        if !dense || !sequence || !fits || header.codec() > 4 || header.delete_horizon().is_some() {
             return Err(ResponseError::InvalidRecord.into());
         }
         if header.is_log_append_time() {

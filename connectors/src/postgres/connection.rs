@@ -190,6 +190,7 @@ impl ConnectionSettings {
             }
         };
         let connection = connected.map_err(|error| self.explain(error, &at))?;
+        super::nodelay::send_at_once(port);
         let version = connection.server_version_num().unwrap_or(0);
         let mut session =
             Session { connection, version, process: 0, patience: seconds("socketTimeout").map(Duration::from_secs) };

@@ -12,6 +12,7 @@ pub mod exact;
 pub mod failure;
 pub mod field_decoder;
 pub mod field_encoder;
+mod nodelay;
 pub mod numeric;
 pub mod quote;
 pub mod render;

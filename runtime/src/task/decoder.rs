@@ -86,10 +86,14 @@ impl Decoder {
     }
 
     /// Takes a batch; only while there is room.
-    pub(super) fn push(&mut self, batches: Vec<IncomingBatch>) {
-        if self.input.try_send(batches).is_ok() {
-            self.under_way.push_back(Vec::new());
-        }
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub(super) fn push(&mut self, batches: Vec<IncomingBatch>) -> Result<()> {
+        let taken = self.input.try_send(batches);
+        taken.map_err(|_| Error::fatal("the task's decoding stage has ended"))?;
+        self.under_way.push_back(Vec::new());
+        Ok(())
     }
 
     /// The oldest batch under way, once it is decoded; for ever pending if there is none. Cancel-safe.

@@ -35,6 +35,8 @@ enum Way {
         writer: TransactionWriter,
         /// `transaction.boundary`: how long a transaction collects polls; zero is one transaction a poll.
         interval: Duration,
+        /// Whether a transaction is under way, with or without offsets.
+        open: bool,
     },
 }
 
@@ -56,14 +58,16 @@ enum Job {
 }
 
 /// Transactions that may wait for their commit.
-const TRANSACTIONS: usize = 2;
+const UNANSWERED: usize = 2;
+/// Batches and commits that may wait for the writer.
+const JOBS: usize = 2;
 
 impl TransactionWriter {
-    fn start(producer: Box<dyn TransactionalProducer>) -> Self {
-        let (jobs, received) = mpsc::channel(TRANSACTIONS);
+    fn start(producer: Box<dyn TransactionalProducer>, tolerance: Tolerance) -> Self {
+        let (jobs, received) = mpsc::channel(JOBS);
         // More answers than may be under way: writing never waits for someone to listen.
-        let (answered, answers) = mpsc::channel(TRANSACTIONS + 2);
-        let task = AbortOnDropHandle::new(tokio::spawn(write(producer, received, answered)));
+        let (answered, answers) = mpsc::channel(UNANSWERED + 2);
+        let task = AbortOnDropHandle::new(tokio::spawn(write(producer, tolerance, received, answered)));
         Self { jobs, answers, unanswered: 0, committed: Checkpoints::new(), _task: task }
     }
 
@@ -86,7 +90,7 @@ impl TransactionWriter {
     }
 
     async fn commit(&mut self, offsets: Outgoing, checkpoints: Checkpoints) -> Result<()> {
-        while self.unanswered >= TRANSACTIONS {
+        while self.unanswered >= UNANSWERED {
             self.take_answer().await?;
         }
         self.hand_over(Job::Commit(offsets, checkpoints)).await?;
@@ -98,6 +102,7 @@ impl TransactionWriter {
 /// Ends at the first failure: the transaction is then worth nothing, and dropping the producer gives it up.
 async fn write(
     mut producer: Box<dyn TransactionalProducer>,
+    tolerance: Tolerance,
     mut jobs: mpsc::Receiver<Job>,
     answers: mpsc::Sender<Result<Checkpoints>>,
 ) {
@@ -105,15 +110,19 @@ async fn write(
         let done = match job {
             Job::Append(batch) => match producer.send(batch).await {
                 Ok(()) => continue,
-                Err(error) => Err(error),
+                // The other records of the batch are in the transaction, which goes on if the policy says so.
+                Err(error) => match judged(&tolerance, error) {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
             },
             Job::Commit(offsets, checkpoints) => match producer.send(offsets).await {
-                Ok(()) => producer.commit().await.map(|()| checkpoints),
-                Err(error) => Err(error),
+                Ok(()) => producer.commit().await.map(|()| checkpoints).map_err(unsent),
+                Err(error) => Err(unsent(error)),
             },
         };
         let failed = done.is_err();
-        if answers.send(done.map_err(unsent)).await.is_err() || failed {
+        if answers.send(done).await.is_err() || failed {
             return;
         }
     }
@@ -126,12 +135,22 @@ impl Delivery {
     /// # Errors
     /// Retriable while the cluster does not answer.
     pub(super) async fn open(context: &TaskContext) -> Result<Self> {
-        let settings = context.client("producer", &[]);
-        let way = if context.worker.exactly_once_sources() {
+        let mut settings = context.client("producer", &[]);
+        let elsewhere = settings.contains_key("bootstrap.servers");
+        if elsewhere && context.worker.exactly_once_sources() {
+            tracing::warn!(
+                connector = %context.connector, task = context.task,
+                "records go to another cluster (bootstrap.servers of the producer): they are delivered at least once"
+            );
+        }
+        let way = if context.worker.exactly_once_sources() && !elsewhere {
             let id = format!("{}-{}-{}", context.worker.text("group.id"), context.connector, context.task);
+            let interval = boundary(context)?;
+            settings.entry("transaction.timeout.ms".to_owned()).or_insert_with(|| timeout(interval).to_string());
             let producer = context.kafka.transactional_producer(&id, &settings).await?;
             context.stores.offsets.catch_up(context.kafka.as_ref()).await?;
-            Way::ExactlyOnce { writer: TransactionWriter::start(producer), interval: boundary(context)? }
+            let tolerance = Tolerance::new(&context.connector, context.task, &context.connector_props);
+            Way::ExactlyOnce { writer: TransactionWriter::start(producer, tolerance), interval, open: false }
         } else {
             Way::AtLeastOnce { producer: context.kafka.producer(&settings)?, acks: Acks::default() }
         };
@@ -153,8 +172,9 @@ impl Delivery {
                 // A chunk whose records were all dropped still moves the offsets, in its turn.
                 acks.push(sent, bytes, checkpoints);
             }
-            Way::ExactlyOnce { writer, .. } => {
+            Way::ExactlyOnce { writer, open, .. } => {
                 for batch in batches {
+                    *open = true;
                     writer.hand_over(Job::Append(batch)).await?;
                 }
                 merge(&mut self.committable, checkpoints);
@@ -186,16 +206,16 @@ impl Delivery {
         }
     }
 
-    /// When offsets are to be committed, if there are any.
+    /// When to commit, if there is anything: records may come without offsets (a bulk read, standard input).
     pub(super) fn due(&self) -> Option<Instant> {
-        let every = match &self.way {
-            Way::AtLeastOnce { .. } => COMMIT_EVERY,
-            Way::ExactlyOnce { interval, .. } => *interval,
+        let (every, open) = match &self.way {
+            Way::AtLeastOnce { .. } => (COMMIT_EVERY, false),
+            Way::ExactlyOnce { interval, open, .. } => (*interval, *open),
         };
-        (!self.committable.is_empty()).then(|| self.committed_at + every)
+        (open || !self.committable.is_empty()).then(|| self.committed_at + every)
     }
 
-    /// Whether offsets are to be committed now.
+    /// Whether to commit now.
     pub(super) fn is_due(&self) -> bool {
         self.due().is_some_and(|due| due <= Instant::now())
     }
@@ -206,7 +226,7 @@ impl Delivery {
     /// What ends the task: exactly once, any failure, as a part of a transaction is worth nothing.
     pub(super) async fn commit(&mut self, context: &TaskContext) -> Result<Checkpoints> {
         self.committed_at = Instant::now();
-        if !self.committable.is_empty() {
+        if self.due().is_some() {
             let offsets: Vec<(Position, Option<Position>)> =
                 self.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
             match &mut self.way {
@@ -217,7 +237,8 @@ impl Delivery {
                     }
                     Err(error) => return Err(error),
                 },
-                Way::ExactlyOnce { writer, .. } => {
+                Way::ExactlyOnce { writer, open, .. } => {
+                    *open = false;
                     let batch = context.stores.offsets.batch(&context.connector, &offsets);
                     writer.commit(batch, std::mem::take(&mut self.committable)).await?;
                 }
@@ -271,11 +292,7 @@ fn unsent(error: Error) -> Error {
 
 fn take(acks: &mut Acks, into: &mut Checkpoints, tolerance: &Tolerance, answered: Answered) -> Result<()> {
     if let Err(error) = answered.outcome {
-        let verdict = if error.kind() == ErrorKind::Data {
-            tolerance.judge(Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error }, None)
-        } else {
-            Err(unsent(error))
-        };
+        let verdict = judged(tolerance, error);
         if verdict.is_err() {
             // Chunks behind the failed one may be in the log, but their offsets would skip its records for ever.
             *acks = Acks::default();
@@ -284,6 +301,23 @@ fn take(acks: &mut Acks, into: &mut Checkpoints, tolerance: &Tolerance, answered
     }
     merge(into, answered.checkpoints);
     Ok(())
+}
+
+/// What follows from a failed send: the policy decides on a record that can never be sent.
+fn judged(tolerance: &Tolerance, error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::Data => {
+            tolerance.judge(Failed { stage: Stage::KafkaProduce, class: "KafkaProducer".to_owned(), error }, None)
+        }
+        _ => Err(unsent(error)),
+    }
+}
+
+/// Milliseconds after which an open transaction is given up: well beyond its own length and an outage of the registry,
+/// within what brokers allow by default.
+fn timeout(interval: Duration) -> u128 {
+    const MOST: u128 = 900_000;
+    interval.as_millis().saturating_mul(2).clamp(300_000, MOST)
 }
 
 /// How long a transaction collects polls.

@@ -142,21 +142,19 @@ impl SinkRun<'_> {
             };
             match event {
                 None => return Ok(()),
-                Some(GroupEvent::Records(records)) => self.decoder.push(records),
-                Some(other) => {
-                    self.rebalance(other, held).await?;
-                }
+                Some(GroupEvent::Records(records)) => self.decoder.push(records)?,
+                Some(other) => self.rebalance(other, held).await?,
             }
         }
     }
 
-    /// Answers a rebalance. Whether partitions were lost.
-    async fn rebalance(&mut self, event: GroupEvent, held: bool) -> Result<bool> {
+    /// Answers a rebalance.
+    async fn rebalance(&mut self, event: GroupEvent, held: bool) -> Result<()> {
         match event {
-            GroupEvent::Records(_) => Ok(false),
+            GroupEvent::Records(_) => Ok(()),
             GroupEvent::Failed(error) if error.kind() == ErrorKind::Retriable => {
                 tracing::debug!(connector = %self.context.connector, task = self.context.task, %error, "consumer");
-                Ok(false)
+                Ok(())
             }
             GroupEvent::Failed(error) => Err(error),
             GroupEvent::Assigned(partitions, reply) => {
@@ -168,7 +166,7 @@ impl SinkRun<'_> {
                 if held {
                     self.consumer.set_paused(true);
                 }
-                Ok(false)
+                Ok(())
             }
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
@@ -179,9 +177,9 @@ impl SinkRun<'_> {
                 match committed {
                     Err(error) if error.kind() == ErrorKind::Retriable => {
                         tracing::warn!(connector = %self.context.connector, task = self.context.task, %error, "offsets not committed before a rebalance");
-                        Ok(true)
+                        Ok(())
                     }
-                    committed => committed.map(|()| true),
+                    committed => committed,
                 }
             }
         }
@@ -281,7 +279,7 @@ impl SinkRun<'_> {
                 event = self.consumer.next_control() => event,
             };
             match event {
-                None => return Ok(false),
+                None => return Err(Error::fatal("the consumer has ended")),
                 Some(GroupEvent::Records(_)) => {}
                 // Nothing of the failed batch was written; the new owner starts at the committed offsets.
                 Some(GroupEvent::Revoked(partitions, reply)) => {

@@ -45,6 +45,8 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SourceConn
     if outcome.is_ok() {
         outcome = finished;
     }
+    // Readers wait for a transaction that is open: it is given up before the source is closed, which may take long.
+    drop(pipe);
     task.close().await;
     outcome
 }

@@ -51,8 +51,10 @@ pub(super) struct Identity {
     pub(super) instance: Option<String>,
     /// Member id and generation; none while it is not in the group.
     membership: Mutex<Option<(String, i32)>>,
-    /// Counts assignments: records that were read under an earlier one are somebody else's now.
+    /// Counts revocations: records that were read before one are somebody else's now.
     epoch: AtomicU64,
+    /// Counts assignments: whoever has not seen the last one commits nothing.
+    assignment: AtomicU64,
 }
 
 impl Identity {
@@ -62,6 +64,10 @@ impl Identity {
 
     pub(super) fn set_membership(&self, membership: Option<(String, i32)>) {
         *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = membership;
+    }
+
+    pub(super) fn next_assignment(&self) {
+        self.assignment.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -82,6 +88,8 @@ pub(super) struct EmbeddedGroupConsumer {
     /// Rebalances and errors: never held up by records.
     control: mpsc::Receiver<GroupEvent>,
     records: mpsc::Receiver<Read>,
+    /// The assignment that the worker has seen last.
+    seen: u64,
     paused: watch::Sender<bool>,
     stop: CancellationToken,
     member: JoinHandle<()>,
@@ -125,6 +133,7 @@ impl EmbeddedGroupConsumer {
             instance: text("group.instance.id").map(str::to_owned),
             membership: Mutex::new(None),
             epoch: AtomicU64::new(0),
+            assignment: AtomicU64::new(0),
         });
         let (record_sender, records) = mpsc::channel(1);
         let (control_sender, control) = mpsc::channel(4);
@@ -132,7 +141,16 @@ impl EmbeddedGroupConsumer {
         let stop = CancellationToken::new();
         let member = Member::new(handle.clone(), identity.clone(), own, wanted);
         let member = tokio::spawn(member.run(control_sender, record_sender, pausing, stop.clone()));
-        Ok(Self { handle, identity, control, records, paused, stop, member })
+        Ok(Self { handle, identity, control, records, seen: 0, paused, stop, member })
+    }
+}
+
+impl EmbeddedGroupConsumer {
+    fn note(&mut self, event: Option<GroupEvent>) -> Option<GroupEvent> {
+        if matches!(event, Some(GroupEvent::Assigned(..))) {
+            self.seen = self.identity.assignment.load(Ordering::Acquire);
+        }
+        event
     }
 }
 
@@ -143,7 +161,7 @@ impl GroupConsumer for EmbeddedGroupConsumer {
             // Both are cancel-safe. The control channel closes first.
             tokio::select! {
                 biased;
-                event = self.control.recv() => return event,
+                event = self.control.recv() => return self.note(event),
                 Some((epoch, records)) = self.records.recv() => {
                     if epoch == self.identity.epoch() {
                         return Some(GroupEvent::Records(records));
@@ -154,13 +172,17 @@ impl GroupConsumer for EmbeddedGroupConsumer {
     }
 
     async fn next_control(&mut self) -> Option<GroupEvent> {
-        self.control.recv().await
+        let event = self.control.recv().await;
+        self.note(event)
     }
 
     async fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
         let Some((member_id, generation)) = self.identity.membership() else {
             return Err(Error::retriable("offsets cannot be committed: the consumer is not in its group at present"));
         };
+        if self.seen != self.identity.assignment.load(Ordering::Acquire) {
+            return Err(Error::retriable("offsets cannot be committed: the group has rebalanced meanwhile"));
+        }
         let request = CommitRequest {
             group_id: self.identity.group.clone(),
             member_id,

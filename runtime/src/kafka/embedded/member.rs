@@ -20,8 +20,10 @@ const AHEAD_RECORDS: usize = 10_000;
 /// or about this many bytes.
 const AHEAD_BYTES: usize = 8 << 20;
 const FETCH: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
-/// How often it is looked whether subscribed topics came, grew or went.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether subscribed topics came,
+const LOOK_FOR_MISSING: Duration = Duration::from_millis(100);
+/// and whether those that are there grew or went.
+const LOOK_FOR_CHANGES: Duration = Duration::from_secs(1);
 /// How long a rebalance waits for the task to flush and commit.
 const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after something failed.
@@ -53,6 +55,8 @@ enum Ended {
     Rejoin,
     /// The coordinator does not know the member any more.
     Lost,
+    /// Another member has this one's `group.instance.id`.
+    Fenced(Error),
     /// The consumer is closed.
     Closed,
 }
@@ -106,6 +110,10 @@ impl Member {
             };
             match ended {
                 Ended::Closed => break,
+                Ended::Fenced(error) => {
+                    let _ = channels.control.send(GroupEvent::Failed(error)).await;
+                    break;
+                }
                 Ended::Rejoin => self.give_up(&channels).await,
                 Ended::Lost => {
                     self.identity.set_membership(None);
@@ -252,10 +260,11 @@ impl Member {
             let end =
                 |at: &TopicPartition| self.handle.log_offsets(&at.topic, at.partition).map_or(i64::MAX, |m| m.end);
             let with_ends = partitions.iter().map(|at| (at.clone(), end(at))).collect();
-            match self.ask(GroupEvent::Assigned(with_ends, reply), answer, channels, &mut beat).await {
+            self.identity.next_assignment();
+            // However long it takes (a database may be away): nothing is read before the answer.
+            match self.ask(GroupEvent::Assigned(with_ends, reply), answer, channels, &mut beat, None).await {
                 Some(answer) => starts = answer,
-                None if channels.stop.is_cancelled() || channels.control.is_closed() => return Ended::Closed,
-                None => {}
+                None => return Ended::Closed,
             }
         }
         match self.places(&partitions, &starts) {
@@ -299,7 +308,11 @@ impl Member {
     }
 
     async fn read(&mut self, topics: &Topics, channels: &mut Channels, beat: &mut Interval) -> Ended {
-        let mut look = ticks(LOOK_EVERY);
+        let missing = match &self.wanted {
+            Wanted::Topics(names) => names.iter().any(|name| !topics.contains_key(name)),
+            Wanted::Pattern(_) => topics.is_empty(),
+        };
+        let mut look = ticks(if missing { LOOK_FOR_MISSING } else { LOOK_FOR_CHANGES });
         let mut not_before = Instant::now();
         loop {
             let paused = *channels.paused.borrow_and_update();
@@ -369,6 +382,7 @@ impl Member {
         match self.handle.heartbeat(group, &member, self.identity.instance.as_deref(), generation) {
             Ok(()) => None,
             Err(ResponseError::RebalanceInProgress) => Some(Ended::Rejoin),
+            Err(error @ ResponseError::FencedInstanceId) => Some(Ended::Fenced(self.refused("stay in", error))),
             Err(error) => {
                 tracing::info!(%error, group, "the consumer lost its place in the group and joins again");
                 Some(Ended::Lost)
@@ -419,7 +433,8 @@ impl Member {
         if !lost.is_empty() {
             let (reply, answer) = oneshot::channel();
             let mut beat = ticks(self.settings.heartbeat);
-            let _ = self.ask(GroupEvent::Revoked(lost, reply), answer, channels, &mut beat).await;
+            let patience = Some(REBALANCE_PATIENCE);
+            let _ = self.ask(GroupEvent::Revoked(lost, reply), answer, channels, &mut beat, patience).await;
         }
     }
 
@@ -430,12 +445,18 @@ impl Member {
         answer: oneshot::Receiver<T>,
         channels: &Channels,
         beat: &mut Interval,
+        patience: Option<Duration>,
     ) -> Option<T> {
         let told = async {
             channels.control.send(event).await.ok()?;
             answer.await.ok()
         };
-        let deadline = tokio::time::sleep(REBALANCE_PATIENCE);
+        let deadline = async {
+            match patience {
+                Some(patience) => tokio::time::sleep(patience).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::pin!(told, deadline);
         loop {
             tokio::select! {

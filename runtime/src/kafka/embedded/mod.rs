@@ -15,7 +15,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
-use towline_broker::{BatchReader, CommitRequest, Fetched, Handle, OffsetCommit, ResponseError, UnreadableBatch};
+use towline_broker::{
+    BatchReader, CommitRequest, Fetched, Handle, OffsetCommit, ResponseError, TransactionState, UnreadableBatch,
+};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::cluster::Cluster;
@@ -32,6 +34,20 @@ impl Embedded {
     /// The broker behind a handle.
     pub fn new(handle: Handle) -> Self {
         Self(handle)
+    }
+
+    /// Aborts what producers whose ids begin so have left open when the process before this one ended: some of them may
+    /// never come back, and readers wait for open transactions.
+    pub async fn abort_left_open(&self, prefix: &str) {
+        for left in self.0.list_transactions() {
+            let id = left.id;
+            if id.starts_with(prefix)
+                && left.state == TransactionState::Ongoing
+                && let Err(error) = self.0.init_transactional_producer(&id, transaction::TIMEOUT_MS).await
+            {
+                tracing::warn!(id, %error, "a transaction that was left open could not be aborted; its timeout will");
+            }
+        }
     }
 }
 
@@ -61,7 +77,7 @@ impl Kafka for Embedded {
     }
 
     async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
-        reader::ends(&self.0, topic, |marks| marks.last_stable).await
+        reader::ends(&self.0, topic).await
     }
 
     fn group_consumer(&self, subscription: &Subscription, settings: &ClientSettings) -> Result<Box<dyn GroupConsumer>> {
@@ -191,7 +207,8 @@ fn incoming(topic: &Arc<str>, partition: i32, from: i64, fetched: Fetched) -> Re
     let mut batches = Vec::new();
     for batch in BatchReader::new(fetched.records) {
         let batch = batch.map_err(unreadable)?;
-        let mut records = Vec::with_capacity(batch.len());
+        // The count comes from whoever wrote the batch: no record takes less than seven bytes.
+        let mut records = Vec::with_capacity(batch.len().min(batch.data.len() / 7));
         for record in batch.records() {
             let record = record.map_err(unreadable)?;
             if record.offset < from {
@@ -199,10 +216,9 @@ fn incoming(topic: &Arc<str>, partition: i32, from: i64, fetched: Fetched) -> Re
             }
             let mut headers = Vec::with_capacity(record.headers.len());
             for (name, value) in record.headers {
-                let name = ByteString::try_from(batch.data.slice(name)).map_err(|_| {
-                    let at = format!("{topic}-{partition}@{}", record.offset);
-                    Error::fatal(format!("record {at} cannot be read: the name of a header is not UTF-8"))
-                })?;
+                // As Java's clients read names that are not UTF-8.
+                let name = ByteString::try_from(batch.data.slice(name.clone()))
+                    .unwrap_or_else(|_| String::from_utf8_lossy(&batch.data[name]).into_owned().into());
                 headers.push((name, value.map(|value| batch.data.slice(value))));
             }
             records.push(IncomingRecord {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use towline_broker::{FetchFrom, FetchLimits, Handle, LogOffsets, ResponseError};
+use towline_broker::{FetchFrom, FetchLimits, Handle, ResponseError};
 use towline_connectors::api::{Result, TopicPartition};
 
 use super::{failed, incoming};
@@ -25,7 +25,7 @@ impl EmbeddedLogReader {
     pub(super) async fn open(handle: Handle, topics: &[String]) -> Result<Self> {
         let mut all = Vec::new();
         for topic in topics {
-            all.extend(ends(&handle, topic, |marks| marks.last_stable).await?);
+            all.extend(ends(&handle, topic).await?);
         }
         let ends = all;
         let start = |(at, _): &(TopicPartition, i64)| FetchFrom {
@@ -39,19 +39,15 @@ impl EmbeddedLogReader {
     }
 }
 
-/// One of the offsets of each partition of a topic.
-pub(super) async fn ends(
-    handle: &Handle,
-    topic: &str,
-    which: impl Fn(LogOffsets) -> i64,
-) -> Result<Vec<(TopicPartition, i64)>> {
+/// The end of what is committed in each partition of a topic.
+pub(super) async fn ends(handle: &Handle, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
     let what = || format!("cannot learn the partitions and ends of topic {topic}");
     let count = handle.partitions(topic, false).await.map_err(|(error, _)| failed(&what(), error))?;
     let name: Arc<str> = Arc::from(topic);
     (0..count)
         .map(|partition| {
             let marks = handle.log_offsets(topic, partition).map_err(|error| failed(&what(), error))?;
-            Ok((TopicPartition { topic: name.clone(), partition }, which(marks)))
+            Ok((TopicPartition { topic: name.clone(), partition }, marks.last_stable))
         })
         .collect()
 }

@@ -11,14 +11,15 @@ use super::failed;
 use super::producer::{Appender, Stamps};
 use crate::kafka::{ClientSettings, Outgoing, TransactionalProducer};
 
-/// The pause before the next attempt while a predecessor's transaction ends.
+/// The pause before the next attempt while a transaction ends, or the coordinator cannot write.
 const RETRY: Duration = Duration::from_millis(20);
 /// `transaction.timeout.ms` of Kafka's producers.
-const TIMEOUT_MS: i32 = 60_000;
+pub(super) const TIMEOUT_MS: i32 = 60_000;
 
 pub(super) struct EmbeddedTransactionalProducer {
     handle: Handle,
     id: String,
+    timeout: i32,
     appender: Appender,
     stamps: Stamps,
     open: bool,
@@ -31,26 +32,58 @@ impl EmbeddedTransactionalProducer {
         let timeout = timeout.unwrap_or(Ok(TIMEOUT_MS)).map_err(|_| {
             Error::config("cannot open a producer: transaction.timeout.ms is not a number of milliseconds")
         })?;
-        let producer = loop {
-            match handle.init_transactional_producer(id, timeout).await {
-                Err(ResponseError::ConcurrentTransactions) => tokio::time::sleep(RETRY).await,
-                outcome => {
-                    break outcome
-                        .map_err(|error| failed(&format!("cannot open transactional producer {id}"), error))?;
+        let stamps = register(&handle, id, timeout).await?;
+        Ok(Self { handle, id: id.to_owned(), timeout, appender, stamps, open: false })
+    }
+
+    /// Adds partitions to the transaction, beginning one if none is open.
+    async fn add(&mut self, topic: &str, partitions: &[i32]) -> Result<()> {
+        let mut again = false;
+        loop {
+            let (id, epoch) = self.stamps.producer;
+            let places = partitions.iter().map(|partition| (topic, *partition));
+            match self.handle.add_partitions_to_transaction(&self.id, id, epoch, places) {
+                Ok(()) => return Ok(()),
+                Err(error) if passes(error) => tokio::time::sleep(RETRY).await,
+                // An id that was not used for a week is forgotten; nobody has taken it over.
+                Err(ResponseError::InvalidProducerIdMapping)
+                    if !self.open && !again && self.handle.describe_transaction(&self.id).is_none() =>
+                {
+                    self.stamps = register(&self.handle, &self.id, self.timeout).await?;
+                    again = true;
                 }
+                Err(error) => return Err(self.refused("go on with the transaction", error)),
             }
-        };
-        let stamps = Stamps { producer, sequences: HashMap::new() };
-        Ok(Self { handle, id: id.to_owned(), appender, stamps, open: false })
+        }
     }
 
     fn refused(&self, what: &str, error: ResponseError) -> Error {
         match error {
             ResponseError::ProducerFenced | ResponseError::InvalidProducerEpoch => Error::fatal(format!(
-                "cannot {what} of producer {}: another task with the same id has taken over",
-                self.id
+                "cannot {what} of producer {}: another task with the same id has taken over, or the transaction was open \
+                 for longer than transaction.timeout.ms={}",
+                self.id, self.timeout
             )),
             error => failed(&format!("cannot {what} of producer {}", self.id), error),
+        }
+    }
+}
+
+/// Whether the coordinator could do it later: a transaction is ending, or its disk is full for a while.
+fn passes(error: ResponseError) -> bool {
+    matches!(error, ResponseError::ConcurrentTransactions | ResponseError::CoordinatorNotAvailable)
+}
+
+/// Registers the producer, which fences its predecessor and ends what that left open.
+async fn register(handle: &Handle, id: &str, timeout: i32) -> Result<Stamps> {
+    loop {
+        match handle.init_transactional_producer(id, timeout).await {
+            Err(error) if passes(error) => tokio::time::sleep(RETRY).await,
+            outcome => {
+                let producer =
+                    outcome.map_err(|error| failed(&format!("cannot open transactional producer {id}"), error))?;
+                return Ok(Stamps { producer, sequences: HashMap::new() });
+            }
         }
     }
 }
@@ -62,10 +95,8 @@ impl TransactionalProducer for EmbeddedTransactionalProducer {
             return Ok(());
         }
         let parts = self.appender.by_partition(&batch, self.appender.partitions(&batch.topic).await?);
-        let (id, epoch) = self.stamps.producer;
-        let places = parts.iter().map(|(partition, _)| (&*batch.topic, *partition));
-        let added = self.handle.add_partitions_to_transaction(&self.id, id, epoch, places);
-        added.map_err(|error| self.refused("go on with the transaction", error))?;
+        let partitions: Vec<i32> = parts.iter().map(|(partition, _)| *partition).collect();
+        self.add(&batch.topic, &partitions).await?;
         self.open = true;
         let sent = self.appender.append_all(&batch, &parts, Some(&mut self.stamps)).await;
         sent.refused.map_or(Ok(()), Err)
@@ -76,8 +107,13 @@ impl TransactionalProducer for EmbeddedTransactionalProducer {
             return Ok(());
         }
         let (id, epoch) = self.stamps.producer;
-        let ended = self.handle.end_transaction(&self.id, id, epoch, true).await;
-        ended.map_err(|error| self.refused("commit the transaction", error))?;
+        loop {
+            match self.handle.end_transaction(&self.id, id, epoch, true).await {
+                Ok(()) => break,
+                Err(error) if passes(error) => tokio::time::sleep(RETRY).await,
+                Err(error) => return Err(self.refused("commit the transaction", error)),
+            }
+        }
         self.open = false;
         Ok(())
     }
