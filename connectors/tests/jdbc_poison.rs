@@ -139,11 +139,43 @@ async fn bad_rows_among_upserts_and_deletions_are_found() {
     let gone = |offset, id| at(offset, key(id), Datum::default());
     let records = [set(0, 1, "new"), gone(1, 2), set(2, 3, "too long"), gone(3, 9), set(4, 4, "four"), gone(5, 3)];
     let rejected = sink.task.put(&records).await.unwrap();
-    // The row that is too long was deleted later, so that it is not written at all.
-    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    // The row that is too long was deleted later, but is told all the same.
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 2]);
     assert!(rejected[0].error.to_string().contains("kid_id_fkey"), "{}", rejected[0].error);
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM t").await, "(1,new) (2,old) (4,four)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_takes_no_earlier_row_of_its_key_with_it() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v varchar(4)); INSERT INTO t VALUES (2, 'old'); \
+         CREATE TABLE other (id int PRIMARY KEY, v text)",
+    )
+    .await;
+    let entries = [
+        ("insert.mode", "upsert"),
+        ("pk.mode", "record_value"),
+        ("pk.fields", "id"),
+        ("table.name.format", "${topic}"),
+    ];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let other = |offset, id| {
+        let mut other = row(offset, id, "there");
+        other.record.topic = "other".into();
+        other
+    };
+    // What the server refuses, then what has no form for it.
+    for (at, bad) in [(0, "too long"), (10, "a\0")] {
+        let records =
+            [row(at, 1, "ok"), row(at + 1, 1, bad), other(at + 2, 1), row(at + 3, 2, "new"), row(at + 4, 2, "last")];
+        let rejected = sink.task.put(&records).await.unwrap();
+        assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1], "{bad}");
+        sink.task.flush().await.unwrap();
+        assert_eq!(db.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM t").await, "(1,ok) (2,last)");
+        db.run("TRUNCATE t").await;
+    }
+    assert_eq!(db.text("SELECT count(*) FROM other").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,7 +107,7 @@ impl Writer<'_> {
             };
             self.session.run("RELEASE SAVEPOINT towline_stage").await?;
         }
-        if plan.take_stored(Within::ALL).is_some() {
+        if rows.len() > FIRST_SEGMENT && plan.take_stored(Within::ALL).is_some() {
             self.session.run(format!("ANALYZE {}", plan.stage)).await?;
         }
         Ok(())
