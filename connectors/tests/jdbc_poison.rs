@@ -179,6 +179,20 @@ async fn a_bad_row_takes_no_earlier_row_of_its_key_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_violation_at_the_commit_is_found_beside_rows_without_a_form() {
+    let db = table(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1); \
+         CREATE TABLE t (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED, v text)",
+    )
+    .await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let rejected = sink.task.put(&[row(0, 1, "fine"), row(1, 1, "a\0"), row(2, 77, "orphan")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 2]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_bad_rows_is_no_catastrophe() {
     let db = table("CREATE TABLE t (id int CHECK (id % 3 > 0), v text)").await;
     let mut sink = Sink::open(&props(&db, &[])).await.unwrap();

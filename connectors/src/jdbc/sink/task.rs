@@ -207,7 +207,7 @@ impl JdbcSinkTask {
             self.buffer = writer.buffer;
             return Ok(None);
         }
-        if care == Care::Isolate {
+        if care == Care::Isolate || (care == Care::Fast && !writer.rejected.is_empty()) {
             // Now, not at the commit, which may come when rejected records were dealt with already.
             writer.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
