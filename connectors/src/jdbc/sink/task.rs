@@ -119,10 +119,11 @@ impl JdbcSinkTask {
         let Some(session) = &mut self.session else { return Ok(()) };
         if let Err(error) = session.run("COMMIT").await {
             self.session = None;
-            return Err(Error::fatal(
-                "the database went away before a batch with rejected records was committed: restart the task, it \
-                 resumes before that batch",
-            )
+            let away = failure::cause(&error) == Cause::Outage;
+            let what = if away { "went away before it committed" } else { "refused to commit" };
+            return Err(Error::fatal(format!(
+                "the database {what} a batch with rejected records: restart the task, it resumes before that batch"
+            ))
             .caused_by(error));
         }
         Ok(())
@@ -360,7 +361,8 @@ impl JdbcSinkTask {
 
     /// A table that is not there is empty already.
     async fn finds_table(&mut self, topic: &str, table: Option<&Arc<str>>) -> Result<bool, PutError> {
-        let name = self.table_name(topic, table)?;
+        // What is wrong with a name is said of the record that it is planned for.
+        let Ok(name) = self.table_name(topic, table) else { return Ok(true) };
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
         Ok(catalog::find_table(session, &name).await?.is_some())
     }
