@@ -203,3 +203,58 @@ async fn a_batch_of_bad_rows_is_no_catastrophe() {
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT count(*) FROM t").await, "2000");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_is_refused_and_not_cut() {
+    let types = [
+        ("varchar(3)[]", "{abc}", "{abcd}"),
+        ("char(3)[]", "{abc}", "{abcd}"),
+        ("bit(3)", "101", "1011"),
+        ("varbit(3)", "101", "1011"),
+        ("bit(3)[]", "{101}", "{1011}"),
+        ("short", "abc", "abcd"),
+        ("short_list", "{abc}", "{abcd}"),
+    ];
+    for (kind, good, bad) in types {
+        for mode in ["insert", "update", "upsert"] {
+            let db = table(&format!(
+                "CREATE DOMAIN short AS varchar(3); CREATE DOMAIN short_list AS varchar(3)[]; \
+                 CREATE TABLE t (id int PRIMARY KEY, v {kind})"
+            ))
+            .await;
+            if mode != "insert" {
+                db.run("INSERT INTO t VALUES (1), (2)").await;
+            }
+            let entries = [("insert.mode", mode), ("pk.mode", "record_value"), ("pk.fields", "id")];
+            let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+            let row = |id: i32, v: &str| {
+                let fields = vec![
+                    ("id", Schema::new(Type::Int32).optional(), Value::Int32(id)),
+                    ("v", Schema::new(Type::String).optional(), Value::from(v)),
+                ];
+                at(i64::from(id), Datum::default(), structure(fields))
+            };
+            let rejected = sink.task.put(&[row(1, good), row(2, bad)]).await.unwrap();
+            assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1], "{kind} {mode}");
+            sink.task.flush().await.unwrap();
+            assert_eq!(db.text("SELECT v::text FROM t WHERE id = 1").await, good, "{kind} {mode}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_rounds_is_recognised_when_it_comes_again() {
+    let db = table("CREATE TABLE t (at timestamp(3) PRIMARY KEY, n numeric(4,1)[])").await;
+    let row = |offset| {
+        let fields = vec![
+            ("at", Schema::new(Type::String).optional(), Value::from("2024-02-29 12:30:45.1234")),
+            ("n", Schema::new(Type::String).optional(), Value::from("{1.24}")),
+        ];
+        at(offset, Datum::default(), structure(fields))
+    };
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    for offset in 0..2 {
+        assert!(sink.task.put(&[row(offset)]).await.unwrap().is_empty());
+    }
+    assert_eq!(db.text("SELECT string_agg(t::text, ' ') FROM t").await, "(\"2024-02-29 12:30:45.123\",{1.2})");
+}

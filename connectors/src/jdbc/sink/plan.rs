@@ -21,6 +21,8 @@ struct PlannedColumn {
     name: Arc<str>,
     sql: String,
     declared: String,
+    /// The type that staged text is cast to, without a length: an explicit cast would cut silently, an assignment refuses.
+    assigned: String,
     /// Whether `=` is defined for the type.
     comparable: bool,
     take: Take,
@@ -193,8 +195,19 @@ impl WritePlan {
         format!("COPY {} FROM STDIN (FORMAT binary)", self.stage)
     }
 
-    /// A staged column in the type of the table's column.
+    /// A staged column as it is assigned to the table's column.
+    fn assigned(&self, at: usize, alias: &str) -> String {
+        self.cast(at, alias, &self.columns[at].assigned)
+    }
+
+    /// A staged column as it compares with the table's column: rounded as what is stored, but not cut.
     fn staged(&self, at: usize, alias: &str) -> String {
+        let column = &self.columns[at];
+        let cuts = ["bit", "char"].iter().any(|word| column.assigned.contains(word));
+        self.cast(at, alias, if cuts { &column.assigned } else { &column.declared })
+    }
+
+    fn cast(&self, at: usize, alias: &str, to: &str) -> String {
         let column = &self.columns[at];
         let staged = format!("{alias}.c{at}");
         if !column.encoder.is_staged() {
@@ -206,7 +219,7 @@ impl WritePlan {
                 "CASE WHEN {staged} ~ '^-?[0-9]+([.][0-9]+)?$' THEN {staged}::numeric::money ELSE {staged}::money END"
             );
         }
-        format!("{staged}::{}", column.declared)
+        format!("{staged}::{to}")
     }
 
     /// Writes what is staged.
@@ -219,7 +232,7 @@ impl WritePlan {
     }
 
     fn insert(&self, within: Within) -> String {
-        let values = join((0..self.columns.len()).map(|at| self.staged(at, "s")), ",");
+        let values = join((0..self.columns.len()).map(|at| self.assigned(at, "s")), ",");
         format!(
             "INSERT INTO {} ({}){} SELECT {values} FROM {} s{} ORDER BY s.n",
             self.table,
@@ -243,7 +256,7 @@ impl WritePlan {
 
     fn update(&self, within: Within) -> String {
         let places = (0..self.columns.len()).filter(|at| self.columns[*at].settable);
-        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
+        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.assigned(at, "s"))), ",");
         if sets.is_empty() {
             return "SELECT 1".to_owned();
         }
@@ -337,6 +350,7 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         name: Arc::clone(&column.name),
         sql: identifier(&column.name),
         declared: column.declared.clone(),
+        assigned: column.unmodified.clone(),
         comparable,
         take: field.take,
         kind: field.schema.kind,
@@ -379,6 +393,8 @@ mod tests {
             name: name.into(),
             kind,
             declared: declared.to_owned(),
+            unmodified: declared.to_owned(),
+            relation: 1,
             not_null: false,
             auto_increment: false,
             generated: false,

@@ -111,7 +111,9 @@ async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>
                 Column {
                     name: name.into(),
                     kind,
+                    unmodified: declared.clone(),
                     declared,
+                    relation: 0,
                     not_null: false,
                     auto_increment: false,
                     generated: false,
