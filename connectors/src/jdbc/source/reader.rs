@@ -179,7 +179,8 @@ pub(super) async fn prepare(
     let columns = shape::columns(session, &target.relation).await?;
     let shape = shape::plan(session, &target.relation, columns, config).await?;
     if !std::mem::replace(&mut target.told, true) {
-        for caution in horizon::cautions(session, config.mode, &shape.relations).await? {
+        let relations = shape::locked_relations(session).await?;
+        for caution in horizon::cautions(session, config.mode, &relations).await? {
             tracing::warn!(table = %target.label, "{caution}");
         }
     }
@@ -220,7 +221,7 @@ async fn bound(
                 return Ok(Ready::Nothing);
             }
             Newest::Free(bound) => return Ok(Ready::Now(bound)),
-            Newest::Guarded(bound) => Pending::begin(session, &shape.relations, bound).await?,
+            Newest::Guarded(bound, relations) => Pending::begin(session, &relations, bound).await?,
         },
     };
     if !pending.is_over(session, &waiting).await? {
@@ -242,8 +243,8 @@ enum Newest {
     Behind(i64),
     /// Whatever is visible may be read.
     Free(Bound),
-    /// Rows below may still be to come.
-    Guarded(Bound),
+    /// Rows below may still be to come, from writers of these relations.
+    Guarded(Bound, Vec<u32>),
 }
 
 async fn newest(
@@ -259,11 +260,16 @@ async fn newest(
                 return Ok(Newest::Free(Bound::default()));
             };
             let patience = session.patience;
+            // In a transaction, whose locks say which tables were looked into.
+            session.run("BEGIN").await?;
             let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection);
             let largest: Option<i64> = within(patience, asked).await?;
             let read = progress.id.unwrap_or(-1);
+            let newer = largest.is_some_and(|largest| largest > read);
+            let relations = if newer { shape::locked_relations(session).await? } else { Vec::new() };
+            session.run("COMMIT").await?;
             Ok(match largest {
-                Some(largest) if largest > read => Newest::Guarded(Bound { id: Some(largest), micros: None }),
+                Some(_) if newer => Newest::Guarded(Bound { id: largest, micros: None }, relations),
                 Some(largest) if largest < read => Newest::Behind(largest),
                 _ => Newest::Nothing,
             })
@@ -278,13 +284,14 @@ async fn newest(
                 return Ok(Newest::Free(bound));
             }
             if !horizon::is_standby(session).await? {
-                return Ok(Newest::Guarded(bound));
+                return Ok(Newest::Guarded(bound, Vec::new()));
             }
             let sql = shape.statement.latest(progress, bound);
             let latest: Option<i64> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
             let after = |latest| Some(shape.statement.instant_of_latest(latest).saturating_add(1));
-            Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(Bound { id: None, micros: after(latest) })))
+            let bound = |latest| Bound { id: None, micros: after(latest) };
+            Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(bound(latest), Vec::new())))
         }
     }
 }
