@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) page_rows: usize,
     /// Whether the log has the cautions about this target.
     pub(super) told: bool,
+    /// Attempts that failed in a row.
+    backoff: Backoff,
     /// Whether the log says that its numbers have started anew.
     told_reset: bool,
 }
@@ -77,6 +79,7 @@ impl Target {
             pending: None,
             page_rows: 2_000,
             told: false,
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
             told_reset: false,
         }
     }
@@ -85,8 +88,6 @@ impl Target {
 impl Reader {
     /// Reads until stopped, or until an error that does not pass.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
-        let mut degraded = false;
         while let Some(next) = self.targets.iter().enumerate().min_by_key(|(_, target)| target.due).map(|(at, _)| at) {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -97,26 +98,36 @@ impl Reader {
             match outcome {
                 Ok(pause) => {
                     target.due = Instant::now() + pause.unwrap_or(self.config.poll_interval);
-                    backoff.reset();
-                    if std::mem::take(&mut degraded) {
+                    if target.backoff.failed() > 0 {
+                        target.backoff.reset();
                         tracing::info!(table = %target.label, "reading goes on");
-                        self.health.recovered();
+                        // What the status says of another table stays.
+                        if self.targets.iter().all(|target| target.backoff.failed() == 0) {
+                            self.health.recovered();
+                        }
                     }
                 }
                 Err(PageError::Closed) => return,
                 Err(PageError::Failed(error)) => {
-                    // A session may hang in the middle of a COPY.
-                    self.session = None;
-                    let error = error_of_round(error, &target.label);
-                    let pause = backoff.next_pause();
-                    let spent = self.config.retry_attempts.is_some_and(|most| backoff.failed() > most);
+                    // A session may hang in the middle of a COPY, but not over a table that can't be locked.
+                    let missing = is_missing(&error);
+                    if !missing || !roll_back(&mut self.session).await {
+                        self.session = None;
+                    }
+                    let error = if missing {
+                        Error::retriable(format!("{} does not exist any more", target.label)).caused_by(error)
+                    } else {
+                        error
+                    };
+                    let pause = target.backoff.next_pause();
+                    let failed = target.backoff.failed();
+                    let spent = self.config.retry_attempts.is_some_and(|most| failed > most);
                     if error.kind() != ErrorKind::Retriable || spent {
                         let _ = self.batches.send(Err(error)).await;
                         return;
                     }
-                    tracing::warn!(table = %target.label, error = %error, attempt = backoff.failed(), "reading is retried");
-                    self.health.degraded(format!("{error}; retried since attempt 1, now {}", backoff.failed()));
-                    degraded = true;
+                    tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
+                    self.health.degraded(format!("{error}; retried since attempt 1, now {failed}"));
                     target.due = Instant::now() + pause;
                 }
             }
@@ -304,9 +315,15 @@ pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
 }
 
 /// A missing table may come back, and does not end the task: the plan is about to change.
-fn error_of_round(error: Error, label: &str) -> Error {
-    let missing = std::error::Error::source(&error)
+fn is_missing(error: &Error) -> bool {
+    std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|source| failure::is(source, "42P01"));
-    if missing { Error::retriable(format!("{label} does not exist any more")).caused_by(error) } else { error }
+        .is_some_and(|source| failure::is(source, "42P01"))
+}
+
+async fn roll_back(session: &mut Option<Session>) -> bool {
+    match session {
+        Some(session) => session.run("ROLLBACK").await.is_ok(),
+        None => false,
+    }
 }
