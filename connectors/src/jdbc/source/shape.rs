@@ -148,7 +148,9 @@ pub(super) async fn plan(
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let Some((cast, schema, decoder)) = reading(column, config) else {
+        // The id is decoded for the offset, which its text is not.
+        let exact = config.exact && offsets.0.as_ref().is_none_or(|id| *id.name != *column.name);
+        let Some((cast, schema, decoder)) = reading(column, config, exact) else {
             tracing::warn!(
                 table = %label, column = %column.name, r#type = %column.declared,
                 "column is left out: its type has no Connect schema; type.mapping=exact sends it and all others unchanged"
@@ -191,11 +193,9 @@ pub(super) async fn plan(
 }
 
 /// How a column is selected and decoded, and its schema; `None` if it is left out.
-fn reading(column: &Column, config: &SourceConfig) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
+fn reading(column: &Column, config: &SourceConfig, exact: bool) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
     let optional = !column.not_null;
-    if config.exact
-        && let Some((cast, decoder)) = exact::reading(column.kind)
-    {
+    if exact && let Some((cast, decoder)) = exact::reading(column.kind) {
         return Some((cast, Arc::new(exact::schema(&column.declared).with_optional(optional)), decoder));
     }
     let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
