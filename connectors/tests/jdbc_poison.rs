@@ -258,3 +258,11 @@ async fn what_the_server_rounds_is_recognised_when_it_comes_again() {
     }
     assert_eq!(db.text("SELECT string_agg(t::text, ' ') FROM t").await, "(\"2024-02-29 12:30:45.123\",{1.2})");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_beyond_all_timestamps_is_refused() {
+    let db = table("CREATE TABLE t (d timestamp)").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let far = structure(vec![("d", towline_connectors::data::date(), Value::Int32(i32::MAX - 1))]);
+    assert_eq!(sink.task.put(&[at(0, Datum::default(), far)]).await.unwrap().len(), 1);
+}
