@@ -179,7 +179,7 @@ impl FieldEncoder {
                 schemaless::text(value, target, &self.options).ok_or(EncodeError::Invalid)?
             }
             (_, value) if let Given::Named(meaning) = self.given => {
-                meaning.text(value, &self.schema, &self.options).ok_or(EncodeError::Mismatch)?
+                meaning.text_for(value, &self.schema, self.target, &self.options)?
             }
             (_, Value::String(text)) if let Given::StampText(unit) = self.given => match text.trim().parse() {
                 Ok(count) => render::stamp_text(unit.to_micros(count), &self.options),
