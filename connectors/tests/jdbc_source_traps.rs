@@ -368,3 +368,27 @@ async fn sequences_of_defaults_and_of_a_partitions_parent_are_waited_for() {
         assert_eq!(ids(&source.take(2).await), [1, 2], "{table}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_the_name_while_another_is_waited_for_is_waited_for_too() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").await;
+    let config = props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    source.take(1).await;
+    let (mut first, mut second) = (db.connect().await, db.connect().await);
+    sqlx::raw_sql("BEGIN; SELECT nextval('t_id_seq')").execute(&mut first).await.unwrap();
+    db.run("INSERT INTO t DEFAULT VALUES").await;
+    assert!(source.task.poll().await.unwrap().is_empty(), "id 3 must wait for id 2");
+    db.run(
+        "CREATE TABLE next (id serial PRIMARY KEY); SELECT setval('next_id_seq', 1); ALTER TABLE t RENAME TO past; \
+         ALTER TABLE next RENAME TO t",
+    )
+    .await;
+    sqlx::raw_sql("BEGIN; INSERT INTO t DEFAULT VALUES").execute(&mut second).await.unwrap();
+    db.run("INSERT INTO t DEFAULT VALUES").await;
+    sqlx::raw_sql("COMMIT").execute(&mut first).await.unwrap();
+    assert!(source.task.poll().await.unwrap().is_empty(), "id 3 of the new table must wait for id 2");
+    sqlx::raw_sql("COMMIT").execute(&mut second).await.unwrap();
+    assert_eq!(ids(&source.take(2).await), [2, 3]);
+}
