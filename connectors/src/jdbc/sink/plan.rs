@@ -47,8 +47,8 @@ impl Within {
         Self(rows.first().copied().zip(rows.last().copied()))
     }
 
-    fn condition(self, before: &str) -> String {
-        self.0.map_or_else(String::new, |(first, last)| format!("{before}s.n BETWEEN {first} AND {last}"))
+    fn condition(self, alias: &str, before: &str) -> String {
+        self.0.map_or_else(String::new, |(first, last)| format!("{before}{alias}.n BETWEEN {first} AND {last}"))
     }
 }
 
@@ -141,8 +141,12 @@ impl WritePlan {
     pub(super) fn casts(&self, within: Within) -> impl Iterator<Item = (&str, String)> {
         let staged = self.columns.iter().enumerate().filter(|(_, column)| column.encoder.is_staged());
         staged.map(move |(at, column)| {
-            let sql =
-                format!("SELECT count({}) FROM {} s{}", self.staged(at, "s"), self.stage, within.condition(" WHERE "));
+            let sql = format!(
+                "SELECT count({}) FROM {} s{}",
+                self.staged(at, "s"),
+                self.stage,
+                within.condition("s", " WHERE ")
+            );
             (&*column.name, sql)
         })
     }
@@ -239,7 +243,7 @@ impl WritePlan {
             self.names(),
             self.overriding,
             self.stage,
-            within.condition(" WHERE ")
+            within.condition("s", " WHERE ")
         )
     }
 
@@ -261,7 +265,12 @@ impl WritePlan {
             return "SELECT 1".to_owned();
         }
         let keys = self.keys_equal("t");
-        format!("UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+        format!(
+            "UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}",
+            self.table,
+            self.stage,
+            within.condition("s", " AND ")
+        )
     }
 
     /// Empties the table.
@@ -272,12 +281,12 @@ impl WritePlan {
     /// Deletes the rows whose keys are staged.
     pub(super) fn delete(&self, within: Within) -> String {
         let keys = self.keys_equal("t");
-        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition("s", " AND "))
     }
 
     /// Takes rows off the stage.
     pub(super) fn unstage(&self, within: Within) -> String {
-        format!("DELETE FROM {} s{}", self.stage, within.condition(" WHERE "))
+        format!("DELETE FROM {} s{}", self.stage, within.condition("s", " WHERE "))
     }
 
     /// Makes parts of many staged rows cheap to find.
@@ -299,18 +308,18 @@ impl WritePlan {
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
         let found =
             join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
-        let part = within.condition(" AND ");
+        let part = within.condition("s", " AND ");
         Some(format!("DELETE FROM {} s USING {} t WHERE {found}{part} RETURNING s.n, ({same})", self.stage, self.table))
     }
 
-    /// Takes staged rows off that repeat an earlier staged row.
+    /// Takes staged rows off that repeat an earlier one of them.
     pub(super) fn take_repeated(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("e", |at| self.staged(at, "e"));
         let equal =
             join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
-        let part = within.condition(" AND ");
-        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}", self.stage))
+        let (part, others) = (within.condition("s", " AND "), within.condition("e", " AND "));
+        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}{others}", self.stage))
     }
 
     fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {

@@ -197,10 +197,10 @@ impl JdbcSinkTask {
             redelivered: 0,
             buffer: std::mem::take(&mut self.buffer),
         };
-        for run in &runs {
-            if care > Care::Fast {
-                writer.write_carefully(run).await?;
-            } else {
+        if care > Care::Fast {
+            writer.write_carefully(&runs).await?;
+        } else {
+            for run in &runs {
                 writer.write(run).await?;
             }
         }
