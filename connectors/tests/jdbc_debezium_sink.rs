@@ -6,7 +6,7 @@ use towline_connectors::api::{Header, Origin, Props, Record, SinkConnector, Sink
 use towline_connectors::data::{self, Datum, Field, Schema, Type, Value};
 use towline_connectors::jdbc::JdbcSinkConnector;
 
-use crate::jdbc_harness::Sink;
+use crate::jdbc_harness::{Sink, at, map, object, structure};
 use crate::postgres_server::{Database, shared};
 
 /// A config as Debezium's documentation writes it.
@@ -375,4 +375,39 @@ async fn forms_are_offered_tables_and_columns() {
         ("field.include.list", vec!["id".to_owned(), "v".to_owned()]),
     ];
     assert_eq!(offered, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_of_more_than_a_day_are_intervals_or_refused() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id int, i interval, z timetz)").await;
+    let entries = [("collection.name.format", "t")];
+    let mut sink = open(&db, &entries).await;
+    let row = |offset: i64, column: &'static str| {
+        let time = Schema::new(Type::Int64).with_name("io.debezium.time.MicroTime").optional();
+        at(offset, Datum::default(), structure(vec![(column, time, Value::Int64(108_000_000_000))]))
+    };
+    let rejected = sink.task.put(&[row(0, "i"), row(1, "z")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    assert!(rejected[0].error.to_string().contains("range"), "{}", rejected[0].error);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT i::text FROM t").await, "30:00:00");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncation_of_a_table_without_a_name_is_refused_alone() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id int)").await;
+    let entries = [("collection.name.format", "${source.table}"), ("truncate.enabled", "true")];
+    let mut sink = open(&db, &entries).await;
+    let event = |offset: i64, op: &str, table: &str, after: Value| {
+        let source = map(vec![("table", Value::from(table))]);
+        let entries = vec![("op", Value::from(op)), ("source", source), ("before", Value::Null), ("after", after)];
+        at(offset, Datum::default(), object(entries))
+    };
+    let records = [event(0, "t", "a.", Value::Null), event(1, "c", "t", map(vec![("id", Value::Int64(1))]))];
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "1");
 }

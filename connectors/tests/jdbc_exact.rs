@@ -264,3 +264,19 @@ async fn debeziums_class_makes_columns_of_the_sources_types() {
     };
     assert_eq!(db.text(&types("copy")).await, db.text(&types("source")).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_numeric_id_is_read_beside_exact_columns() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id numeric PRIMARY KEY, n numeric); INSERT INTO t VALUES (1, 0.10), (2, 'NaN')").await;
+    let entries = [
+        ("mode", "incrementing"),
+        ("table.whitelist", "t"),
+        ("incrementing.column.name", "id"),
+        ("type.mapping", "exact"),
+    ];
+    let mut source = Source::open(&props(&db, &entries), Vec::new()).await.unwrap();
+    assert_eq!(source.take(2).await.len(), 2);
+    db.run("INSERT INTO t VALUES (3, 1)").await;
+    assert_eq!(source.take(1).await.len(), 1);
+}

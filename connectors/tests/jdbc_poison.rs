@@ -139,11 +139,57 @@ async fn bad_rows_among_upserts_and_deletions_are_found() {
     let gone = |offset, id| at(offset, key(id), Datum::default());
     let records = [set(0, 1, "new"), gone(1, 2), set(2, 3, "too long"), gone(3, 9), set(4, 4, "four"), gone(5, 3)];
     let rejected = sink.task.put(&records).await.unwrap();
-    // The row that is too long was deleted later, so that it is not written at all.
-    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    // The row that is too long was deleted later, but is told all the same.
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 2]);
     assert!(rejected[0].error.to_string().contains("kid_id_fkey"), "{}", rejected[0].error);
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM t").await, "(1,new) (2,old) (4,four)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_takes_no_earlier_row_of_its_key_with_it() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v varchar(4)); INSERT INTO t VALUES (2, 'old'); \
+         CREATE TABLE other (id int PRIMARY KEY, v text)",
+    )
+    .await;
+    let entries = [
+        ("insert.mode", "upsert"),
+        ("pk.mode", "record_value"),
+        ("pk.fields", "id"),
+        ("table.name.format", "${topic}"),
+    ];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let other = |offset, id| {
+        let mut other = row(offset, id, "there");
+        other.record.topic = "other".into();
+        other
+    };
+    // What the server refuses, then what has no form for it.
+    for (at, bad) in [(0, "too long"), (10, "a\0")] {
+        let records =
+            [row(at, 1, "ok"), row(at + 1, 1, bad), other(at + 2, 1), row(at + 3, 2, "new"), row(at + 4, 2, "last")];
+        let rejected = sink.task.put(&records).await.unwrap();
+        assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1], "{bad}");
+        sink.task.flush().await.unwrap();
+        assert_eq!(db.text("SELECT string_agg(t::text, ' ' ORDER BY id) FROM t").await, "(1,ok) (2,last)");
+        db.run("TRUNCATE t").await;
+    }
+    assert_eq!(db.text("SELECT count(*) FROM other").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_violation_at_the_commit_is_found_beside_rows_without_a_form() {
+    let db = table(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1); \
+         CREATE TABLE t (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED, v text)",
+    )
+    .await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let rejected = sink.task.put(&[row(0, 1, "fine"), row(1, 1, "a\0"), row(2, 77, "orphan")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 2]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,4 +202,67 @@ async fn a_batch_of_bad_rows_is_no_catastrophe() {
     assert_eq!(rejected.len(), 1000);
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT count(*) FROM t").await, "2000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_is_refused_and_not_cut() {
+    let types = [
+        ("varchar(3)[]", "{abc}", "{abcd}"),
+        ("char(3)[]", "{abc}", "{abcd}"),
+        ("bit(3)", "101", "1011"),
+        ("varbit(3)", "101", "1011"),
+        ("bit(3)[]", "{101}", "{1011}"),
+        ("short", "abc", "abcd"),
+        ("short_list", "{abc}", "{abcd}"),
+    ];
+    for (kind, good, bad) in types {
+        for mode in ["insert", "update", "upsert"] {
+            let db = table(&format!(
+                "CREATE DOMAIN short AS varchar(3); CREATE DOMAIN short_list AS varchar(3)[]; \
+                 CREATE TABLE t (id int PRIMARY KEY, v {kind})"
+            ))
+            .await;
+            if mode != "insert" {
+                db.run("INSERT INTO t VALUES (1), (2)").await;
+            }
+            let entries = [("insert.mode", mode), ("pk.mode", "record_value"), ("pk.fields", "id")];
+            let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+            let row = |id: i32, v: &str| {
+                let fields = vec![
+                    ("id", Schema::new(Type::Int32).optional(), Value::Int32(id)),
+                    ("v", Schema::new(Type::String).optional(), Value::from(v)),
+                ];
+                at(i64::from(id), Datum::default(), structure(fields))
+            };
+            let rejected = sink.task.put(&[row(1, good), row(2, bad)]).await.unwrap();
+            assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1], "{kind} {mode}");
+            sink.task.flush().await.unwrap();
+            assert_eq!(db.text("SELECT v::text FROM t WHERE id = 1").await, good, "{kind} {mode}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_rounds_is_recognised_when_it_comes_again() {
+    let db = table("CREATE TABLE t (at timestamp(3) PRIMARY KEY, n numeric(4,1)[])").await;
+    let row = |offset| {
+        let fields = vec![
+            ("at", Schema::new(Type::String).optional(), Value::from("2024-02-29 12:30:45.1234")),
+            ("n", Schema::new(Type::String).optional(), Value::from("{1.24}")),
+        ];
+        at(offset, Datum::default(), structure(fields))
+    };
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    for offset in 0..2 {
+        assert!(sink.task.put(&[row(offset)]).await.unwrap().is_empty());
+    }
+    assert_eq!(db.text("SELECT string_agg(t::text, ' ') FROM t").await, "(\"2024-02-29 12:30:45.123\",{1.2})");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_beyond_all_timestamps_is_refused() {
+    let db = table("CREATE TABLE t (d timestamp)").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let far = structure(vec![("d", towline_connectors::data::date(), Value::Int32(i32::MAX - 1))]);
+    assert_eq!(sink.task.put(&[at(0, Datum::default(), far)]).await.unwrap().len(), 1);
 }

@@ -321,3 +321,74 @@ async fn offsets_of_the_original_are_understood() {
         assert_eq!(ids(&source.take(expected.len()).await), expected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_took_the_name_of_another_is_waited_for_too() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").await;
+    let config = props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    source.take(1).await;
+    db.run(
+        "CREATE TABLE next (id serial PRIMARY KEY); SELECT setval('next_id_seq', 1); ALTER TABLE t RENAME TO past; \
+         ALTER TABLE next RENAME TO t",
+    )
+    .await;
+    let mut late = db.connect().await;
+    sqlx::raw_sql("BEGIN; INSERT INTO t DEFAULT VALUES").execute(&mut late).await.unwrap();
+    db.run("INSERT INTO t DEFAULT VALUES").await;
+    assert!(source.task.poll().await.unwrap().is_empty(), "id 3 must wait for id 2");
+    sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
+    assert_eq!(ids(&source.take(2).await), [2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sequences_of_defaults_and_of_a_partitions_parent_are_waited_for() {
+    for (table, sequence, sql) in [
+        ("t", "ids", "CREATE SEQUENCE ids; CREATE TABLE t (id bigint PRIMARY KEY DEFAULT nextval('ids'))"),
+        (
+            "t1",
+            "t_id_seq",
+            "CREATE TABLE t (id bigserial PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100)",
+        ),
+    ] {
+        let db = shared().database().await;
+        db.run(sql).await;
+        let entries = [("mode", "incrementing"), ("table.whitelist", table), ("incrementing.column.name", "id")];
+        let mut source = Source::open(&props(&db, &entries), Vec::new()).await.unwrap();
+        let mut late = db.connect().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; SELECT nextval('{sequence}')")))
+            .execute(&mut late)
+            .await
+            .unwrap();
+        db.run("INSERT INTO t DEFAULT VALUES").await;
+        assert!(source.task.poll().await.unwrap().is_empty(), "{table}: id 2 must wait for id 1");
+        sqlx::raw_sql("INSERT INTO t VALUES (1); COMMIT").execute(&mut late).await.unwrap();
+        assert_eq!(ids(&source.take(2).await), [1, 2], "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_the_name_while_another_is_waited_for_is_waited_for_too() {
+    let db = shared().database().await;
+    db.run("CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").await;
+    let config = props(&db, &[("mode", "incrementing"), ("table.whitelist", "t")]);
+    let mut source = Source::open(&config, Vec::new()).await.unwrap();
+    source.take(1).await;
+    let (mut first, mut second) = (db.connect().await, db.connect().await);
+    sqlx::raw_sql("BEGIN; SELECT nextval('t_id_seq')").execute(&mut first).await.unwrap();
+    db.run("INSERT INTO t DEFAULT VALUES").await;
+    assert!(source.task.poll().await.unwrap().is_empty(), "id 3 must wait for id 2");
+    db.run(
+        "CREATE TABLE next (id serial PRIMARY KEY); SELECT setval('next_id_seq', 1); ALTER TABLE t RENAME TO past; \
+         ALTER TABLE next RENAME TO t",
+    )
+    .await;
+    sqlx::raw_sql("BEGIN; INSERT INTO t DEFAULT VALUES").execute(&mut second).await.unwrap();
+    db.run("INSERT INTO t DEFAULT VALUES").await;
+    sqlx::raw_sql("COMMIT").execute(&mut first).await.unwrap();
+    assert!(source.task.poll().await.unwrap().is_empty(), "id 3 of the new table must wait for id 2");
+    sqlx::raw_sql("COMMIT").execute(&mut second).await.unwrap();
+    assert_eq!(ids(&source.take(2).await), [2, 3]);
+}

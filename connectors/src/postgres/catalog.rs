@@ -39,6 +39,10 @@ pub struct Column {
     pub kind: PgType,
     /// The type as declared, such as `character varying(20)`.
     pub declared: String,
+    /// The type without its modifier, domains resolved, such as `character varying`; `"bit"`, not `bit`, which is of one.
+    pub unmodified: String,
+    /// The table's oid; 0 for an expression.
+    pub relation: u32,
     /// Whether the column or its domain refuses null.
     pub not_null: bool,
     /// Whether the server numbers it (identity, or a default that calls `nextval`).
@@ -127,6 +131,7 @@ const COLUMNS: &str = "SELECT a.attname::text, coalesce(b2.oid, b1.oid, t.oid) A
      CASE WHEN a.atttypmod >= 0 THEN a.atttypmod WHEN t.typtype = 'd' AND b1.typtype = 'd' AND t.typtypmod < 0 \
      THEN b1.typtypmod WHEN t.typtype = 'd' THEN t.typtypmod ELSE -1 END AS modifier, \
      pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
+     pg_catalog.format_type(coalesce(b2.oid, b1.oid, t.oid), -1) AS unmodified, \
      (a.attnotnull OR (t.typtype = 'd' AND t.typnotnull)) AS not_null, \
      (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)) AS counted, \
      a.attidentity::text AS identity, a.attgenerated::text AS generated, a.attrelid, a.attnum \
@@ -145,6 +150,8 @@ fn column_of(row: &PgRow) -> Result<Column, sqlx::Error> {
         name: Arc::from(row.try_get::<String, _>(0)?),
         kind: PgType::of(oid.0, &name, kind.starts_with('e'), row.try_get("modifier")?),
         declared: row.try_get("declared")?,
+        unmodified: row.try_get("unmodified")?,
+        relation: row.try_get::<Oid, _>("attrelid")?.0,
         not_null: row.try_get("not_null")?,
         auto_increment: row.try_get("counted")?,
         generated: !row.try_get::<String, _>("generated")?.is_empty(),

@@ -17,6 +17,10 @@ const OWN_KEYS: &[&str] = &["url", "user", "password", "attempts", "backoff.ms"]
 /// The server's setting that ends statements of clients that are gone.
 const CHECK_INTERVAL: &str = "client_connection_check_interval";
 
+/// How soon the server notices that a client's machine is gone: else its session would hold the offsets for two hours.
+const KEEPALIVES: &[(&str, &str)] =
+    &[("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")];
+
 /// What a connection is made from.
 #[derive(Clone)]
 pub struct ConnectionSettings {
@@ -202,7 +206,7 @@ impl ConnectionSettings {
             let set = sqlx::query("SELECT set_config($1, $2, false)").bind(&name).bind(&value);
             match set.execute(&mut session.connection).await {
                 // Not every system can tell that a client is gone.
-                Err(_) if name == CHECK_INTERVAL => {}
+                Err(_) if name == CHECK_INTERVAL || name.starts_with("tcp_keepalives_") => {}
                 set => {
                     set.map_err(|error| failure::to_error(error, &format!("could not set {name} on {at}")))?;
                 }
@@ -231,6 +235,7 @@ impl ConnectionSettings {
         let mut settings = Vec::new();
         // The driver asks for ISO dates and UTC; the text of intervals is read back unchanged in this style alone.
         settings.push(("IntervalStyle".to_owned(), "postgres".to_owned()));
+        settings.extend(KEEPALIVES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         if version >= 140_000 {
             // A statement of a process that was killed must not run on for hours.
             settings.push((CHECK_INTERVAL.to_owned(), "5s".to_owned()));
@@ -366,6 +371,6 @@ mod tests {
         assert_eq!(made.property("sslmode"), Some("require"));
         assert!(!format!("{made:?}").contains("sesame"));
         let names: Vec<_> = made.settings(0).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(names[1..], ["search_path=s1,s2", "a.b=c", "d=e"]);
+        assert_eq!(names[4..], ["search_path=s1,s2", "a.b=c", "d=e"]);
     }
 }

@@ -145,13 +145,36 @@ impl Meaning {
         Ok(())
     }
 
-    /// The text that the server reads; `None` if the value is not of its schema.
+    /// The text that the server reads as a column's type.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn text_for(
+        self,
+        value: &Value,
+        schema: &Schema,
+        target: PgType,
+        options: &RenderOptions,
+    ) -> Result<String, EncodeError> {
+        match (self.text(value, schema, options), self, value.as_i64()) {
+            (Some(text), ..) => Ok(text),
+            // Only an interval takes a time of more than a day, or of less than none.
+            (None, Self::Time(unit), Some(count)) if target == PgType::Other => {
+                Ok(format!("{} microseconds", unit.to_micros(count).ok_or(EncodeError::Range)?))
+            }
+            (None, _, Some(_)) => Err(EncodeError::Range),
+            (None, _, None) => Err(EncodeError::Mismatch),
+        }
+    }
+
+    /// The text that the server reads; `None` if the value is not of its schema, or has none in its range.
     pub fn text(self, value: &Value, schema: &Schema, options: &RenderOptions) -> Option<String> {
         Some(match self {
             Self::Date => temporal::date_text(value.as_i64()?),
             Self::Time(unit) => {
+                let micros = unit.to_micros(value.as_i64()?).filter(|micros| (0..=DAY_MICROS).contains(micros))?;
                 let mut out = String::new();
-                temporal::push_time(&mut out, unit.to_micros(value.as_i64()?)?.clamp(0, DAY_MICROS), 6);
+                temporal::push_time(&mut out, micros, 6);
                 out
             }
             Self::Timestamp(unit) => temporal::datetime_text(unit.to_micros(value.as_i64()?)?, ' ', 6),

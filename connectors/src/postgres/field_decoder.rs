@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use super::exact;
 use super::numeric::{NotDecimal, RawNumeric};
-use super::temporal::{self, DAY_MICROS, DAY_MILLIS, PG_EPOCH_DAYS, PG_EPOCH_MICROS, Zone};
+use super::temporal::{self, DAY_MILLIS, PG_EPOCH_DAYS, PG_EPOCH_MICROS, Zone};
 use super::type_map::{Granularity, NumericForm, NumericMapping, PgType, numeric_form};
 use crate::data::{Type, Value};
 
@@ -335,7 +335,8 @@ pub fn raw_timestamp(field: &[u8]) -> Option<i64> {
 /// Microseconds since 1970 of midnight of a raw date field.
 pub fn raw_date(field: &[u8]) -> Option<i64> {
     let days = i32::from_be_bytes(field.try_into().ok()?);
-    (days != i32::MAX && days != i32::MIN).then_some((i64::from(days) + PG_EPOCH_DAYS) * DAY_MICROS)
+    (days != i32::MAX && days != i32::MIN).then_some(())?;
+    temporal::day_start(i64::from(days) + PG_EPOCH_DAYS)
 }
 
 #[cfg(test)]

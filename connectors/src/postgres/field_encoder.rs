@@ -179,7 +179,7 @@ impl FieldEncoder {
                 schemaless::text(value, target, &self.options).ok_or(EncodeError::Invalid)?
             }
             (_, value) if let Given::Named(meaning) = self.given => {
-                meaning.text(value, &self.schema, &self.options).ok_or(EncodeError::Mismatch)?
+                meaning.text_for(value, &self.schema, self.target, &self.options)?
             }
             (_, Value::String(text)) if let Given::StampText(unit) = self.given => match text.trim().parse() {
                 Ok(count) => render::stamp_text(unit.to_micros(count), &self.options),
@@ -311,11 +311,12 @@ impl FieldEncoder {
         if days == i32::MAX || days == i32::MIN {
             return self.encode_infinite(days > 0, value, out);
         }
-        let days = render::wall_days(days, &self.options);
+        let days = render::wall_days(days, &self.options).ok_or(EncodeError::Range)?;
+        let start = || temporal::day_start(days).ok_or(EncodeError::Range);
         match self.target {
             PgType::Date => put_date(out, days),
-            PgType::Timestamp => put_micros(out, days * DAY_MICROS),
-            PgType::TimestampTz => put_micros(out, self.options.zone.to_instant(days * DAY_MICROS)),
+            PgType::Timestamp => put_micros(out, start()?),
+            PgType::TimestampTz => put_micros(out, self.options.zone.to_instant(start()?)),
             _ => self.encode_text(value, out),
         }
     }
@@ -421,8 +422,7 @@ fn put_jsonb(out: &mut Vec<u8>, text: &str) -> Result<(), EncodeError> {
 }
 
 fn put_date(out: &mut Vec<u8>, days: i64) -> Result<(), EncodeError> {
-    let days = i32::try_from(days - PG_EPOCH_DAYS).map_err(|_| EncodeError::Range)?;
-    put_field(out, &days.to_be_bytes());
+    put_field(out, &i32::try_from(days - PG_EPOCH_DAYS).map_err(|_| EncodeError::Range)?.to_be_bytes());
     Ok(())
 }
 

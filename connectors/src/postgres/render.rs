@@ -65,14 +65,14 @@ pub fn decimal_text(bytes: &[u8], scale: i32) -> String {
     }
 }
 
-/// Days since 1970 in PostgreSQL's calendar of a Connect Date.
-pub fn wall_days(days: i32, options: &RenderOptions) -> i64 {
+/// Days since 1970 in PostgreSQL's calendar of a Connect Date; `None` if its zone is not known so far away.
+pub fn wall_days(days: i32, options: &RenderOptions) -> Option<i64> {
     let days = i64::from(days);
     let days = match &options.date_zone {
         Zone::Utc => days,
-        zone => zone.to_wall(days * temporal::DAY_MICROS).div_euclid(temporal::DAY_MICROS),
+        zone => zone.to_wall(temporal::day_start(days)?).div_euclid(temporal::DAY_MICROS),
     };
-    if options.legacy { temporal::from_legacy_days(days) } else { days }
+    Some(if options.legacy { temporal::from_legacy_days(days) } else { days })
 }
 
 /// Microseconds of the day of a Connect Time.
@@ -93,7 +93,8 @@ fn date_text(days: i32, options: &RenderOptions) -> String {
     match days {
         i32::MAX => "infinity".to_owned(),
         i32::MIN => "-infinity".to_owned(),
-        days => temporal::date_text(wall_days(days, options)),
+        // Beyond what a zone knows the server refuses every date.
+        days => temporal::date_text(wall_days(days, options).unwrap_or(i64::from(days))),
     }
 }
 
@@ -279,6 +280,13 @@ mod tests {
         assert_eq!(text(&Value::Float64(f64::NAN), None, &utc, false), "NaN");
         let many = Decimal::parse("12.125").unwrap().rescale(127).unwrap();
         assert_eq!(text(&Value::Bytes(many.to_bytes().into()), Some(&data::decimal(127)), &utc, false), "12.125");
+    }
+
+    #[test]
+    fn dates_beyond_all_zones_are_no_overflow() {
+        let seoul = RenderOptions { date_zone: Zone::from_text("Asia/Seoul").unwrap(), ..options("UTC") };
+        assert_eq!(wall_days(i32::MAX - 1, &seoul), None);
+        assert!(text(&Value::Int32(i32::MAX - 1), Some(&data::date()), &seoul, false).starts_with("58"));
     }
 
     #[test]

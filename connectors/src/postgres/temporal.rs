@@ -110,6 +110,11 @@ fn parse_offset(text: &str) -> Option<i32> {
     (hours <= 18 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
+/// Microseconds since 1970 of the start of a day; `None` if it can't be counted so.
+pub fn day_start(days: i64) -> Option<i64> {
+    days.checked_mul(DAY_MICROS)
+}
+
 /// Days since 1970 of a date in the proleptic Gregorian calendar.
 pub fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -171,7 +176,8 @@ pub fn to_legacy_micros(micros: i64) -> i64 {
     if micros >= GREGORIAN_START * DAY_MICROS {
         return micros;
     }
-    to_legacy_days(micros.div_euclid(DAY_MICROS)) * DAY_MICROS + micros.rem_euclid(DAY_MICROS)
+    let days = to_legacy_days(micros.div_euclid(DAY_MICROS));
+    days.saturating_mul(DAY_MICROS).saturating_add(micros.rem_euclid(DAY_MICROS))
 }
 
 /// The opposite of [`to_legacy_micros`].
@@ -179,7 +185,8 @@ pub fn from_legacy_micros(micros: i64) -> i64 {
     if micros >= GREGORIAN_START * DAY_MICROS {
         return micros;
     }
-    from_legacy_days(micros.div_euclid(DAY_MICROS)) * DAY_MICROS + micros.rem_euclid(DAY_MICROS)
+    let days = from_legacy_days(micros.div_euclid(DAY_MICROS));
+    days.saturating_mul(DAY_MICROS).saturating_add(micros.rem_euclid(DAY_MICROS))
 }
 
 /// Appends a date as PostgreSQL reads it: ISO, with ` BC` at the end of the whole text if `after` says so.

@@ -2,6 +2,7 @@
 //! once; what the staging table refuses is told by the server's line number, what the table refuses is found by halving.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use sqlx::Row;
 
@@ -16,14 +17,35 @@ use crate::postgres::failure::{self, Cause};
 const MOST_EXPLAINED: usize = 20;
 /// Rows that are staged at once after a row was refused; more after each success.
 const FIRST_SEGMENT: usize = 64;
+/// So many statements search the stage without an index.
+const FEW_RUNS: usize = 8;
 
 impl Writer<'_> {
-    /// Writes a run so that only the rows at fault are rejected.
-    pub(super) async fn write_carefully(&mut self, run: &Run) -> Result<(), sqlx::Error> {
+    /// Writes runs so that only the rows at fault are rejected. Rows are staged once for all runs, which may be many.
+    pub(super) async fn write_carefully(&mut self, runs: &[Run]) -> Result<(), sqlx::Error> {
+        let mut plans: Vec<(&Arc<WritePlan>, Vec<usize>)> = Vec::new();
+        for run in runs.iter().filter(|run| run.action != Action::Truncate) {
+            match plans.iter_mut().find(|(plan, _)| Arc::ptr_eq(plan, &run.plan)) {
+                Some((_, rows)) => rows.extend(&run.rows),
+                None => plans.push((&run.plan, run.rows.clone())),
+            }
+        }
+        for (plan, rows) in &plans {
+            self.stage_carefully(plan, rows).await?;
+            if runs.len() > FEW_RUNS {
+                self.session.run(plan.index_stage()).await?;
+            }
+        }
+        for run in runs {
+            self.write_run_carefully(run).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_run_carefully(&mut self, run: &Run) -> Result<(), sqlx::Error> {
         if run.action == Action::Truncate {
             return self.write(run).await;
         }
-        self.stage_carefully(&run.plan, &run.rows).await?;
         let mut parts: Vec<&[usize]> = vec![&run.rows];
         let mut failed = false;
         while let Some(rows) = parts.pop() {
@@ -70,7 +92,8 @@ impl Writer<'_> {
 
     /// Stages the rows that the staging table takes.
     async fn stage_carefully(&mut self, plan: &WritePlan, rows: &[usize]) -> Result<(), sqlx::Error> {
-        self.empty_stage(plan).await?;
+        // Plans of the same types share it: the numbers tell their rows apart.
+        self.session.run(plan.create_stage()).await?;
         let mut rest: Vec<usize> = rows.to_vec();
         let mut size = rest.len();
         while !rest.is_empty() {
@@ -107,7 +130,7 @@ impl Writer<'_> {
             };
             self.session.run("RELEASE SAVEPOINT towline_stage").await?;
         }
-        if plan.take_stored(Within::ALL).is_some() {
+        if rows.len() > FIRST_SEGMENT && plan.take_stored(Within::ALL).is_some() {
             self.session.run(format!("ANALYZE {}", plan.stage)).await?;
         }
         Ok(())

@@ -21,6 +21,8 @@ struct PlannedColumn {
     name: Arc<str>,
     sql: String,
     declared: String,
+    /// The type that staged text is cast to, without a length: an explicit cast would cut silently, an assignment refuses.
+    assigned: String,
     /// Whether `=` is defined for the type.
     comparable: bool,
     take: Take,
@@ -45,8 +47,8 @@ impl Within {
         Self(rows.first().copied().zip(rows.last().copied()))
     }
 
-    fn condition(self, before: &str) -> String {
-        self.0.map_or_else(String::new, |(first, last)| format!("{before}s.n BETWEEN {first} AND {last}"))
+    fn condition(self, alias: &str, before: &str) -> String {
+        self.0.map_or_else(String::new, |(first, last)| format!("{before}{alias}.n BETWEEN {first} AND {last}"))
     }
 }
 
@@ -139,8 +141,12 @@ impl WritePlan {
     pub(super) fn casts(&self, within: Within) -> impl Iterator<Item = (&str, String)> {
         let staged = self.columns.iter().enumerate().filter(|(_, column)| column.encoder.is_staged());
         staged.map(move |(at, column)| {
-            let sql =
-                format!("SELECT count({}) FROM {} s{}", self.staged(at, "s"), self.stage, within.condition(" WHERE "));
+            let sql = format!(
+                "SELECT count({}) FROM {} s{}",
+                self.staged(at, "s"),
+                self.stage,
+                within.condition("s", " WHERE ")
+            );
             (&*column.name, sql)
         })
     }
@@ -193,8 +199,19 @@ impl WritePlan {
         format!("COPY {} FROM STDIN (FORMAT binary)", self.stage)
     }
 
-    /// A staged column in the type of the table's column.
+    /// A staged column as it is assigned to the table's column.
+    fn assigned(&self, at: usize, alias: &str) -> String {
+        self.cast(at, alias, &self.columns[at].assigned)
+    }
+
+    /// A staged column as it compares with the table's column: rounded as what is stored, but not cut.
     fn staged(&self, at: usize, alias: &str) -> String {
+        let column = &self.columns[at];
+        let cuts = ["bit", "char"].iter().any(|word| column.assigned.contains(word));
+        self.cast(at, alias, if cuts { &column.assigned } else { &column.declared })
+    }
+
+    fn cast(&self, at: usize, alias: &str, to: &str) -> String {
         let column = &self.columns[at];
         let staged = format!("{alias}.c{at}");
         if !column.encoder.is_staged() {
@@ -206,7 +223,7 @@ impl WritePlan {
                 "CASE WHEN {staged} ~ '^-?[0-9]+([.][0-9]+)?$' THEN {staged}::numeric::money ELSE {staged}::money END"
             );
         }
-        format!("{staged}::{}", column.declared)
+        format!("{staged}::{to}")
     }
 
     /// Writes what is staged.
@@ -219,14 +236,14 @@ impl WritePlan {
     }
 
     fn insert(&self, within: Within) -> String {
-        let values = join((0..self.columns.len()).map(|at| self.staged(at, "s")), ",");
+        let values = join((0..self.columns.len()).map(|at| self.assigned(at, "s")), ",");
         format!(
             "INSERT INTO {} ({}){} SELECT {values} FROM {} s{} ORDER BY s.n",
             self.table,
             self.names(),
             self.overriding,
             self.stage,
-            within.condition(" WHERE ")
+            within.condition("s", " WHERE ")
         )
     }
 
@@ -243,12 +260,17 @@ impl WritePlan {
 
     fn update(&self, within: Within) -> String {
         let places = (0..self.columns.len()).filter(|at| self.columns[*at].settable);
-        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.staged(at, "s"))), ",");
+        let sets = join(places.map(|at| format!("{} = {}", self.columns[at].sql, self.assigned(at, "s"))), ",");
         if sets.is_empty() {
             return "SELECT 1".to_owned();
         }
         let keys = self.keys_equal("t");
-        format!("UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+        format!(
+            "UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}",
+            self.table,
+            self.stage,
+            within.condition("s", " AND ")
+        )
     }
 
     /// Empties the table.
@@ -259,12 +281,12 @@ impl WritePlan {
     /// Deletes the rows whose keys are staged.
     pub(super) fn delete(&self, within: Within) -> String {
         let keys = self.keys_equal("t");
-        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition(" AND "))
+        format!("DELETE FROM {} t USING {} s WHERE {keys}{}", self.table, self.stage, within.condition("s", " AND "))
     }
 
     /// Takes rows off the stage.
     pub(super) fn unstage(&self, within: Within) -> String {
-        format!("DELETE FROM {} s{}", self.stage, within.condition(" WHERE "))
+        format!("DELETE FROM {} s{}", self.stage, within.condition("s", " WHERE "))
     }
 
     /// Makes parts of many staged rows cheap to find.
@@ -286,18 +308,18 @@ impl WritePlan {
         let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
         let found =
             join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
-        let part = within.condition(" AND ");
+        let part = within.condition("s", " AND ");
         Some(format!("DELETE FROM {} s USING {} t WHERE {found}{part} RETURNING s.n, ({same})", self.stage, self.table))
     }
 
-    /// Takes staged rows off that repeat an earlier staged row.
+    /// Takes staged rows off that repeat an earlier one of them.
     pub(super) fn take_repeated(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
         let same = self.same("e", |at| self.staged(at, "e"));
         let equal =
             join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
-        let part = within.condition(" AND ");
-        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}", self.stage))
+        let (part, others) = (within.condition("s", " AND "), within.condition("e", " AND "));
+        Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}{others}", self.stage))
     }
 
     fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {
@@ -337,6 +359,7 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         name: Arc::clone(&column.name),
         sql: identifier(&column.name),
         declared: column.declared.clone(),
+        assigned: column.unmodified.clone(),
         comparable,
         take: field.take,
         kind: field.schema.kind,
@@ -379,6 +402,8 @@ mod tests {
             name: name.into(),
             kind,
             declared: declared.to_owned(),
+            unmodified: declared.to_owned(),
+            relation: 1,
             not_null: false,
             auto_increment: false,
             generated: false,

@@ -1,7 +1,7 @@
 //! Why a put failed: the server said so, or we did.
 
-use crate::api::Error;
-use crate::postgres::failure;
+use crate::api::{Error, ErrorKind};
+use crate::postgres::failure::{self, Cause};
 
 /// Why a put failed.
 #[derive(Debug)]
@@ -23,6 +23,14 @@ impl From<Error> for PutError {
 }
 
 impl PutError {
+    /// Whether the session is of no use any more.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Sql(error) => failure::cause(error) == Cause::Outage,
+            Self::Own(error) => error.kind() == ErrorKind::Retriable,
+        }
+    }
+
     /// Whether another task made the same table or column at once: then it is there at the next attempt.
     pub(super) fn is_schema_race(&self) -> bool {
         match self {

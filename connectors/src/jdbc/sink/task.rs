@@ -14,7 +14,7 @@ use super::offsets::{NextOffsets, OffsetStore};
 use super::plan::WritePlan;
 use super::put_error::PutError;
 use super::unwrap::{Action, Unwrapped, Unwrapper};
-use super::work::{self, Item, Run};
+use super::work::{self, Item};
 use super::write::{Writer, error_of};
 use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecord, SinkTask, TopicPartition};
 use crate::data::Schema;
@@ -119,10 +119,11 @@ impl JdbcSinkTask {
         let Some(session) = &mut self.session else { return Ok(()) };
         if let Err(error) = session.run("COMMIT").await {
             self.session = None;
-            return Err(Error::fatal(
-                "the database went away before a batch with rejected records was committed: restart the task, it \
-                 resumes before that batch",
-            )
+            let away = failure::cause(&error) == Cause::Outage;
+            let what = if away { "went away before it committed" } else { "refused to commit" };
+            return Err(Error::fatal(format!(
+                "the database {what} a batch with rejected records: restart the task, it resumes before that batch"
+            ))
             .caused_by(error));
         }
         Ok(())
@@ -135,10 +136,15 @@ impl JdbcSinkTask {
         loop {
             self.session().await?;
             let error = match self.transaction(&rows, care).await {
-                Ok(rejected) => return Ok(rejected),
+                Ok(Some(rejected)) => return Ok(rejected),
+                Ok(None) => {
+                    self.roll_back(false).await;
+                    care = Care::Isolate;
+                    continue;
+                }
                 Err(error) => error,
             };
-            self.roll_back(&error).await;
+            self.roll_back(error.is_outage()).await;
             match error {
                 error if error.is_schema_race() && races < 3 => races += 1,
                 PutError::Sql(error) if failure::cause(&error) == Cause::Data && care < Care::Immediate => {
@@ -150,11 +156,7 @@ impl JdbcSinkTask {
         }
     }
 
-    async fn roll_back(&mut self, error: &PutError) {
-        let outage = match error {
-            PutError::Sql(error) => failure::cause(error) == Cause::Outage,
-            PutError::Own(error) => error.kind() == ErrorKind::Retriable,
-        };
+    async fn roll_back(&mut self, outage: bool) {
         if let Some(session) = &mut self.session
             && session.run("ROLLBACK").await.is_err()
         {
@@ -170,13 +172,17 @@ impl JdbcSinkTask {
         }
     }
 
-    async fn transaction(&mut self, rows: &Unwrapped<'_>, care: Care) -> Result<Vec<Rejected>, PutError> {
+    /// One attempt; `None` if a row was refused that stands for others, which only a careful attempt keeps.
+    async fn transaction(&mut self, rows: &Unwrapped<'_>, care: Care) -> Result<Option<Vec<Rejected>>, PutError> {
         let records = &*rows.records;
         let mut next = batch::next_offsets(records);
         let stored = self.begin(&next).await?;
         // Another task may have gone further: what it wrote stays, and its offset too.
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
-        let (runs, rejected) = self.plan_runs(rows, &stored).await?;
+        let (items, rejected) = self.plan_items(rows, &stored).await?;
+        let (wanted, unplanned) = (items.len(), rejected.len());
+        let runs = work::arrange(items, self.config.insert_mode, records, care > Care::Fast);
+        let reduced = runs.iter().map(|run| run.rows.len()).sum::<usize>() < wanted;
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
         if care == Care::Immediate {
             session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
@@ -191,14 +197,18 @@ impl JdbcSinkTask {
             redelivered: 0,
             buffer: std::mem::take(&mut self.buffer),
         };
-        for run in &runs {
-            if care > Care::Fast {
-                writer.write_carefully(run).await?;
-            } else {
+        if care > Care::Fast {
+            writer.write_carefully(&runs).await?;
+        } else {
+            for run in &runs {
                 writer.write(run).await?;
             }
         }
-        if care == Care::Isolate {
+        if care == Care::Fast && reduced && writer.rejected.len() > unplanned {
+            self.buffer = writer.buffer;
+            return Ok(None);
+        }
+        if care == Care::Isolate || (care == Care::Fast && !writer.rejected.is_empty()) {
             // Now, not at the commit, which may come when rejected records were dealt with already.
             writer.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
         }
@@ -218,7 +228,7 @@ impl JdbcSinkTask {
         self.careful = redelivered > 0;
         self.tell_redelivered(redelivered);
         rejected.sort_by_key(|rejected| rejected.index);
-        Ok(rejected)
+        Ok(Some(rejected))
     }
 
     /// Opens the transaction and locks the offsets.
@@ -233,12 +243,12 @@ impl JdbcSinkTask {
         Ok(store.begin(session, &partitions).await?)
     }
 
-    /// Which statements write the records that the target has not consumed yet.
-    async fn plan_runs(
+    /// How the records are written that the target has not consumed yet.
+    async fn plan_items(
         &mut self,
         rows: &Unwrapped<'_>,
         stored: &NextOffsets,
-    ) -> Result<(Vec<Run>, Vec<Rejected>), PutError> {
+    ) -> Result<(Vec<Item>, Vec<Rejected>), PutError> {
         let records = &*rows.records;
         let mut rejected = Vec::new();
         let mut items: Vec<Item> = Vec::with_capacity(records.len());
@@ -291,7 +301,7 @@ impl JdbcSinkTask {
             items.push(Item { index, plan, action });
         }
         self.tell_skipped(skipped);
-        Ok((work::arrange(items, self.config.insert_mode, records), rejected))
+        Ok((items, rejected))
     }
 
     async fn plan_of(
@@ -320,12 +330,7 @@ impl JdbcSinkTask {
         key: Option<&Arc<Schema>>,
         value: Option<&Arc<Schema>>,
     ) -> Result<Arc<WritePlan>> {
-        let name = match table {
-            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
-                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
-            })?,
-            None => destination::table_for(&self.config, topic)?,
-        };
+        let name = self.table_name(topic, table)?;
         let fields = match (key, value) {
             // A truncation has neither.
             (None, None) => Vec::new(),
@@ -356,7 +361,8 @@ impl JdbcSinkTask {
 
     /// A table that is not there is empty already.
     async fn finds_table(&mut self, topic: &str, table: Option<&Arc<str>>) -> Result<bool, PutError> {
-        let name = self.table_name(topic, table)?;
+        // What is wrong with a name is said of the record that it is planned for.
+        let Ok(name) = self.table_name(topic, table) else { return Ok(true) };
         let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
         Ok(catalog::find_table(session, &name).await?.is_some())
     }

@@ -191,7 +191,9 @@ impl Unwrapper {
             },
             "d" => Ok(Action::Delete),
             "t" if config.truncate_enabled => Ok(Action::Truncate),
-            _ => Ok(Action::Pass),
+            // Messages are no rows.
+            "t" | "m" => Ok(Action::Pass),
+            _ => Err("the change event has an unknown operation in its field \"op\"".to_owned()),
         }
     }
 
@@ -215,7 +217,8 @@ impl Unwrapper {
                 let part = |name: &str| value.value.entry(name).map(|value| Datum::schemaless(value.clone()));
                 let op = value.value.entry("op")?.as_str()?;
                 let (before, after, source) = (part("before"), part("after"), part("source"));
-                source.as_ref()?;
+                // Rows too may have columns of these names.
+                source.as_ref().and(after.as_ref().or(before.as_ref()))?;
                 Some(Event { op, before, after, source })
             }
             _ => None,
@@ -413,12 +416,17 @@ mod tests {
             event("m", Value::Null, Value::Null),
             event("d", Value::Null, Value::Null),
             record(Datum::default()),
+            event("x", Value::Null, Value::Null),
+            record(Datum::schemaless(map(&[("op", Value::from("x")), ("source", Value::from("y"))]))),
         ];
         let mut unwrapper = Unwrapper::default();
         let opened = unwrapper.unwrap(&config(&all), &records);
         let actions: Vec<_> = (0..records.len()).map(|at| opened.action(at).ok()).collect();
         use Action::{Delete, Pass, Truncate, Write};
-        assert_eq!(actions, [Some(Write), Some(Delete), Some(Truncate), Some(Pass), None, Some(Pass)]);
+        assert_eq!(
+            actions,
+            [Some(Write), Some(Delete), Some(Truncate), Some(Pass), None, Some(Pass), None, Some(Write)]
+        );
         assert_eq!(opened.records[0].record.value.value, Value::Struct(vec![Value::Int64(1)]));
         assert_eq!(opened.records[1].record.key.value, Value::Struct(vec![Value::Int64(1)]));
         let without = unwrapper.unwrap(&config(&[]), &records);

@@ -1,7 +1,7 @@
 //! From a slice of records to statements: which rows are written and which deleted, so that the table ends as if the
 //! records had been written one after the other. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::config::InsertMode;
@@ -25,8 +25,12 @@ pub(super) struct Run {
     pub(super) rows: Vec<usize>,
 }
 
-/// Orders the items of one put into statements; rows whose key can't be encoded are left to fail in their run.
-pub(super) fn arrange(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
+/// Orders the items of one put into statements; rows whose key can't be encoded are left to fail in their run. If a row
+/// may be refused, `careful` keeps all of them, in their order: else it would take those with it that it stands for.
+pub(super) fn arrange(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord], careful: bool) -> Vec<Run> {
+    if careful {
+        return in_order(items, mode, records);
+    }
     let mut tables: Vec<Vec<Item>> = Vec::new();
     for item in items {
         match tables.iter_mut().find(|table| table[0].plan.table == item.plan.table) {
@@ -35,6 +39,35 @@ pub(super) fn arrange(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]
         }
     }
     tables.into_iter().flat_map(|table| arrange_table(table, mode, records)).collect()
+}
+
+/// One record after the other; those that follow each other are one statement if it can't touch a row twice.
+fn in_order(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut keys: HashSet<Vec<u8>> = HashSet::new();
+    for item in items {
+        let mut key = Vec::new();
+        let unique = item.action == Action::Write && mode != InsertMode::Insert;
+        let keyed = unique && item.plan.encode_key(&records[item.index], &mut key).is_ok();
+        match runs.last_mut() {
+            Some(run)
+                if item.action == run.action
+                    && item.action != Action::Truncate
+                    && Arc::ptr_eq(&run.plan, &item.plan)
+                    && !(keyed && keys.contains(&key)) =>
+            {
+                run.rows.push(item.index);
+            }
+            _ => {
+                keys.clear();
+                runs.push(Run { plan: item.plan, action: item.action, rows: vec![item.index] });
+            }
+        }
+        if keyed {
+            keys.insert(key);
+        }
+    }
+    runs
 }
 
 fn arrange_table(mut items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<Run> {

@@ -177,14 +177,21 @@ pub(super) async fn cautions(session: &mut Session, mode: Mode, relations: &[u32
     }
     if mode == Mode::Incrementing {
         let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
-        let cached: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT seqrelid::regclass::text, seqcache FROM pg_catalog.pg_sequence \
-             WHERE seqrelid = ANY($1) AND seqcache > 1",
+        let sequences: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT seqrelid::regclass::text, seqcache FROM pg_catalog.pg_sequence WHERE seqrelid = ANY($1)",
         )
         .bind(&relations)
         .fetch_all(&mut session.connection)
         .await?;
-        cautions.extend(cached.into_iter().map(|(sequence, cache)| {
+        if sequences.is_empty() {
+            cautions.push(
+                "no column's default draws from a sequence: a row whose id was chosen before its transaction locked the \
+                 table may appear after larger ids were read, and is skipped; give the id column a default of \
+                 nextval(...) or an identity, or use mode=timestamp+incrementing"
+                    .to_owned(),
+            );
+        }
+        cautions.extend(sequences.into_iter().filter(|(_, cache)| *cache > 1).map(|(sequence, cache)| {
             format!(
                 "sequence {sequence} has CACHE {cache}: each session keeps numbers to use later, so that rows with \
                  smaller ids appear after larger ones were read, and are skipped; ALTER SEQUENCE {sequence} CACHE 1, or \

@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) page_rows: usize,
     /// Whether the log has the cautions about this target.
     pub(super) told: bool,
+    /// Attempts that failed in a row.
+    backoff: Backoff,
     /// Whether the log says that its numbers have started anew.
     told_reset: bool,
 }
@@ -77,6 +79,7 @@ impl Target {
             pending: None,
             page_rows: 2_000,
             told: false,
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
             told_reset: false,
         }
     }
@@ -85,8 +88,6 @@ impl Target {
 impl Reader {
     /// Reads until stopped, or until an error that does not pass.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
-        let mut degraded = false;
         while let Some(next) = self.targets.iter().enumerate().min_by_key(|(_, target)| target.due).map(|(at, _)| at) {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -97,26 +98,36 @@ impl Reader {
             match outcome {
                 Ok(pause) => {
                     target.due = Instant::now() + pause.unwrap_or(self.config.poll_interval);
-                    backoff.reset();
-                    if std::mem::take(&mut degraded) {
+                    if target.backoff.failed() > 0 {
+                        target.backoff.reset();
                         tracing::info!(table = %target.label, "reading goes on");
-                        self.health.recovered();
+                        // What the status says of another table stays.
+                        if self.targets.iter().all(|target| target.backoff.failed() == 0) {
+                            self.health.recovered();
+                        }
                     }
                 }
                 Err(PageError::Closed) => return,
                 Err(PageError::Failed(error)) => {
-                    // A session may hang in the middle of a COPY.
-                    self.session = None;
-                    let error = error_of_round(error, &target.label);
-                    let pause = backoff.next_pause();
-                    let spent = self.config.retry_attempts.is_some_and(|most| backoff.failed() > most);
+                    // A session may hang in the middle of a COPY, but not over a table that can't be locked.
+                    let missing = is_missing(&error);
+                    if !missing || !roll_back(&mut self.session).await {
+                        self.session = None;
+                    }
+                    let error = if missing {
+                        Error::retriable(format!("{} does not exist any more", target.label)).caused_by(error)
+                    } else {
+                        error
+                    };
+                    let pause = target.backoff.next_pause();
+                    let failed = target.backoff.failed();
+                    let spent = self.config.retry_attempts.is_some_and(|most| failed > most);
                     if error.kind() != ErrorKind::Retriable || spent {
                         let _ = self.batches.send(Err(error)).await;
                         return;
                     }
-                    tracing::warn!(table = %target.label, error = %error, attempt = backoff.failed(), "reading is retried");
-                    self.health.degraded(format!("{error}; retried since attempt 1, now {}", backoff.failed()));
-                    degraded = true;
+                    tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
+                    self.health.degraded(format!("{error}; retried since attempt 1, now {failed}"));
                     target.due = Instant::now() + pause;
                 }
             }
@@ -179,7 +190,8 @@ pub(super) async fn prepare(
     let columns = shape::columns(session, &target.relation).await?;
     let shape = shape::plan(session, &target.relation, columns, config).await?;
     if !std::mem::replace(&mut target.told, true) {
-        for caution in horizon::cautions(session, config.mode, &shape.relations).await? {
+        let relations = shape::locked_relations(session).await?;
+        for caution in horizon::cautions(session, config.mode, &relations).await? {
             tracing::warn!(table = %target.label, "{caution}");
         }
     }
@@ -220,7 +232,7 @@ async fn bound(
                 return Ok(Ready::Nothing);
             }
             Newest::Free(bound) => return Ok(Ready::Now(bound)),
-            Newest::Guarded(bound) => Pending::begin(session, &shape.relations, bound).await?,
+            Newest::Guarded(bound, relations) => Pending::begin(session, &relations, bound).await?,
         },
     };
     if !pending.is_over(session, &waiting).await? {
@@ -242,8 +254,8 @@ enum Newest {
     Behind(i64),
     /// Whatever is visible may be read.
     Free(Bound),
-    /// Rows below may still be to come.
-    Guarded(Bound),
+    /// Rows below may still be to come, from writers of these relations.
+    Guarded(Bound, Vec<u32>),
 }
 
 async fn newest(
@@ -259,11 +271,16 @@ async fn newest(
                 return Ok(Newest::Free(Bound::default()));
             };
             let patience = session.patience;
+            // In a transaction, whose locks say which tables were looked into.
+            session.run("BEGIN").await?;
             let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection);
             let largest: Option<i64> = within(patience, asked).await?;
             let read = progress.id.unwrap_or(-1);
+            let newer = largest.is_some_and(|largest| largest > read);
+            let relations = if newer { shape::locked_relations(session).await? } else { Vec::new() };
+            session.run("COMMIT").await?;
             Ok(match largest {
-                Some(largest) if largest > read => Newest::Guarded(Bound { id: Some(largest), micros: None }),
+                Some(_) if newer => Newest::Guarded(Bound { id: largest, micros: None }, relations),
                 Some(largest) if largest < read => Newest::Behind(largest),
                 _ => Newest::Nothing,
             })
@@ -278,13 +295,14 @@ async fn newest(
                 return Ok(Newest::Free(bound));
             }
             if !horizon::is_standby(session).await? {
-                return Ok(Newest::Guarded(bound));
+                return Ok(Newest::Guarded(bound, Vec::new()));
             }
             let sql = shape.statement.latest(progress, bound);
             let latest: Option<i64> =
                 sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
             let after = |latest| Some(shape.statement.instant_of_latest(latest).saturating_add(1));
-            Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(Bound { id: None, micros: after(latest) })))
+            let bound = |latest| Bound { id: None, micros: after(latest) };
+            Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(bound(latest), Vec::new())))
         }
     }
 }
@@ -297,9 +315,15 @@ pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
 }
 
 /// A missing table may come back, and does not end the task: the plan is about to change.
-fn error_of_round(error: Error, label: &str) -> Error {
-    let missing = std::error::Error::source(&error)
+fn is_missing(error: &Error) -> bool {
+    std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|source| failure::is(source, "42P01"));
-    if missing { Error::retriable(format!("{label} does not exist any more")).caused_by(error) } else { error }
+        .is_some_and(|source| failure::is(source, "42P01"))
+}
+
+async fn roll_back(session: &mut Option<Session>) -> bool {
+    match session {
+        Some(session) => session.run("ROLLBACK").await.is_ok(),
+        None => false,
+    }
 }

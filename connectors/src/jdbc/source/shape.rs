@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sqlx::{Column as _, Executor as _, Row as _, Statement as _, postgres::types::Oid};
+use sqlx::{Column as _, Executor as _, Statement as _, postgres::types::Oid};
 
 use super::config::{Mode, SourceConfig};
 use super::sql::{self, OffsetColumn, Statement};
@@ -57,8 +57,6 @@ pub(super) struct Shape {
     pub(super) statement: Statement,
     /// Whether pages by key are cheap.
     pub(super) indexed: bool,
-    /// The relations whose writers matter to the horizon.
-    pub(super) relations: Vec<u32>,
 }
 
 /// The columns as they are now. To be called in a transaction that has run [`sql::lock`].
@@ -111,7 +109,9 @@ async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>
                 Column {
                     name: name.into(),
                     kind,
+                    unmodified: declared.clone(),
                     declared,
+                    relation: 0,
                     not_null: false,
                     auto_increment: false,
                     generated: false,
@@ -148,7 +148,9 @@ pub(super) async fn plan(
     let mut decoders = Vec::new();
     let mut select = String::new();
     for column in &columns {
-        let Some((cast, schema, decoder)) = reading(column, config) else {
+        // The id is decoded for the offset, which its text is not.
+        let exact = config.exact && offsets.0.as_ref().is_none_or(|id| *id.name != *column.name);
+        let Some((cast, schema, decoder)) = reading(column, config, exact) else {
             tracing::warn!(
                 table = %label, column = %column.name, r#type = %column.declared,
                 "column is left out: its type has no Connect schema; type.mapping=exact sends it and all others unchanged"
@@ -177,7 +179,6 @@ pub(super) async fn plan(
         schema = schema.with_name(table.name.as_str());
     }
     let indexed = is_indexed(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
-    let relations = locked_relations(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
     let statement = Statement {
         mode: config.mode,
         from: relation.clause(),
@@ -188,15 +189,13 @@ pub(super) async fn plan(
         zone: config.decode.zone.clone(),
         suffix: config.suffix.clone(),
     };
-    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, ranks, statement, indexed, relations })
+    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, ranks, statement, indexed })
 }
 
 /// How a column is selected and decoded, and its schema; `None` if it is left out.
-fn reading(column: &Column, config: &SourceConfig) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
+fn reading(column: &Column, config: &SourceConfig, exact: bool) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
     let optional = !column.not_null;
-    if config.exact
-        && let Some((cast, decoder)) = exact::reading(column.kind)
-    {
+    if exact && let Some((cast, decoder)) = exact::reading(column.kind) {
         return Some((cast, Arc::new(exact::schema(&column.declared).with_optional(optional)), decoder));
     }
     let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
@@ -320,33 +319,28 @@ async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&s
 }
 
 /// What this transaction has locked for reading: every table behind the relation, through views and partitions; and
-/// the sequence of the incrementing column, whose number is drawn before the row is written.
-async fn locked_relations(
-    session: &mut Session,
-    relation: &Relation,
-    column: Option<&str>,
-) -> Result<Vec<u32>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-         WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
-         AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-         AND c.relkind IN ('r', 'p', 'f') AND c.relnamespace <> 'pg_catalog'::regnamespace",
+/// the sequences of their columns and of those that they are partitions of, whose numbers are drawn before the row is
+/// written. To be asked each round: tables and partitions come, go and change their names.
+pub(super) async fn locked_relations(session: &mut Session) -> Result<Vec<u32>, sqlx::Error> {
+    let relations: Vec<Oid> = sqlx::query_scalar(
+        "WITH RECURSIVE locked AS MATERIALIZED ( \
+           SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+           WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+           AND c.relkind IN ('r', 'p', 'f') AND c.relnamespace <> 'pg_catalog'::regnamespace), \
+         tables (oid) AS (SELECT oid FROM locked UNION \
+           SELECT i.inhparent FROM tables t JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.oid) \
+         SELECT oid FROM locked \
+         UNION SELECT d.objid FROM tables t JOIN pg_catalog.pg_depend d ON d.refobjid = t.oid \
+           JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' \
+           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+           AND d.refobjsubid > 0 \
+         UNION SELECT d.refobjid FROM tables t JOIN pg_catalog.pg_attrdef f ON f.adrelid = t.oid \
+           JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass \
+           AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+           JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'",
     )
     .fetch_all(&mut session.connection)
     .await?;
-    let mut relations =
-        rows.iter().map(|row| Ok(row.try_get::<Oid, _>(0)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
-    if let (Relation::Table(table), Some(column)) = (relation, column) {
-        let sequence: Option<Oid> = sqlx::query_scalar(
-            "SELECT s.oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid \
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
-             WHERE s.relkind = 'S' AND d.refobjid = pg_catalog.to_regclass($1) AND a.attname = $2 LIMIT 1",
-        )
-        .bind(table.quoted())
-        .bind(column)
-        .fetch_optional(&mut session.connection)
-        .await?;
-        relations.extend(sequence.map(|oid| oid.0));
-    }
-    Ok(relations)
+    Ok(relations.into_iter().map(|oid| oid.0).collect())
 }
