@@ -16,6 +16,8 @@ pub(super) fn apply<'a>(
     options: PgConnectOptions,
     property: impl Fn(&str) -> Option<&'a str>,
 ) -> Result<PgConnectOptions> {
+    // The process may link more than one provider of cryptography, and then rustls wants to be told which one to take.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mode = mode(&property)?;
     let verifies = matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull);
     let mut options = options.ssl_mode(mode);
