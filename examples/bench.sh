@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bench.sh [RUNS]: what moving rows costs, always beside a reference in the same run, between the same two clusters.
-#   pipeline  source table, topic, target table, beside `psql COPY | psql COPY` and beside row-wise INSERT (what JDBC
-#             connectors send), in turn; medians of RUNS (5) and their ratios to the pipe
+#   pipeline  source table, topic, target table, beside `psql COPY | psql COPY` and beside row-wise INSERT (one
+#             round trip a row; JDBC drivers send ahead), in turn; medians of RUNS (5) and their ratios to the pipe
 #   upsert    into a table that holds the rows, beside staging table and INSERT ... ON CONFLICT by psql
 #   tables    100 tables with tasks.max 4, beside one table with as many rows
 #   latency   from commit in the source to visible in the target, at 500 rows/s
@@ -119,7 +119,7 @@ pipe() {
     rate=$(($2 * 1000000 / ($(microseconds) - begun)))
 }
 
-# Single-row INSERTs of prepared statements, 500 a transaction: what the JDBC connectors send. 20,000 rows. Sets $rate.
+# Single-row INSERTs of prepared statements, 500 a transaction, one round trip each. 20,000 rows. Sets $rate.
 row_wise() {
     local begun script=$bench/row-wise.sql columns
     columns=$(sql "$source_port" -c "SELECT count(*) FROM pg_attribute WHERE attrelid = '$1'::regclass AND attnum > 0")
@@ -279,8 +279,8 @@ bench_tables() {
     all=$(seq -s, -f 'bench-many_%g' 100)
     begin embedded
     SOURCE=', "tasks.max": "4"' SINK=', "tasks.max": "4"' write_connectors "$list" avro
-    sed -i "s/\"topics\": \"[^\"]*\"/\"topics\": \"$all\"/; s/\"table.name.format\": \"[^\"]*\"/\"transforms\": \"r\",
-        \"transforms.r.type\": \"RegexRouter\", \"transforms.r.regex\": \"bench-(.*)\", \"transforms.r.replacement\": \"\$1\"/" "$bench/sink.json"
+    local route='"transforms": "r", "transforms.r.type": "RegexRouter", "transforms.r.regex": "bench-(.*)", "transforms.r.replacement": "$1"'
+    sed -i -e "s/\"topics\": \"[^\"]*\"/\"topics\": \"$all\"/" -e "s/\"table.name.format\": \"[^\"]*\"/$route/" "$bench/sink.json"
     begun=$(microseconds)
     post_connector "$connect" "$bench/source.json"
     post_connector "$connect" "$bench/sink.json"
