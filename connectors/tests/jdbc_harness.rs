@@ -1,5 +1,6 @@
 //! Drives the JDBC connectors as the worker does: configs, tasks, offsets, records.
 
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use towline_connectors::api::{
-    ConsumerGroup, Health, OffsetReader, Origin, Position, Props, Record, Rejected, Result, SinkConnector, SinkContext,
-    SinkRecord, SinkTask, SourceBatch, SourceConnector, SourceContext, SourceTask,
+    ConsumerGroup, Health, MadeRecords, OffsetReader, Origin, Position, Props, Record, Rejected, Result, SinkConnector,
+    SinkContext, SinkRecord, SinkRecords, SinkTask, SourceBatch, SourceConnector, SourceContext, SourceRecords,
+    SourceTask, TopicPartition,
 };
 use towline_connectors::data::{Datum, Field, Schema, Value};
 use towline_connectors::jdbc::{JdbcSinkConnector, JdbcSourceConnector};
@@ -64,7 +66,8 @@ pub(crate) struct SourceRecord {
 pub(crate) fn flat(batches: Vec<SourceBatch>) -> Vec<SourceRecord> {
     let mut all = Vec::new();
     for mut batch in batches {
-        let records = std::mem::take(&mut batch.records);
+        let records = std::mem::replace(&mut batch.records, SourceRecords::Made(Vec::new()));
+        let records = records.into_made().unwrap();
         all.extend(records.into_iter().map(|record| SourceRecord {
             record: batch.record(record),
             partition: Arc::clone(&batch.source_partition),
@@ -123,9 +126,63 @@ impl Source {
     }
 }
 
+/// Records in small pieces, as a worker gives them.
+struct Pieces<'a> {
+    records: &'a [SinkRecord],
+    ends: MadeRecords<'a>,
+    at: Range<usize>,
+}
+
+#[async_trait]
+impl SinkRecords for Pieces<'_> {
+    fn ends(&self) -> &[(TopicPartition, i64)] {
+        self.ends.ends()
+    }
+
+    async fn advance(&mut self) -> Result<bool> {
+        self.at = self.at.end..self.records.len().min(self.at.end + 7);
+        Ok(!self.at.is_empty())
+    }
+
+    fn piece(&self) -> &[SinkRecord] {
+        &self.records[self.at.clone()]
+    }
+
+    fn rewind(&mut self) {
+        self.at = 0..0;
+    }
+}
+
+/// A sink task that takes records that are at hand.
+pub(crate) struct Task(Box<dyn SinkTask>);
+
+impl Task {
+    pub(crate) async fn put(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>> {
+        self.0.put(&mut Pieces { records, ends: MadeRecords::new(records), at: 0..0 }).await
+    }
+
+    pub(crate) async fn close(self) {
+        self.0.close().await;
+    }
+}
+
+impl Deref for Task {
+    type Target = Box<dyn SinkTask>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Task {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
 /// A running sink task.
 pub(crate) struct Sink {
-    pub(crate) task: Box<dyn SinkTask>,
+    pub(crate) task: Task,
     pub(crate) health: Health,
     next: i64,
 }
@@ -148,7 +205,7 @@ impl Sink {
             stop: CancellationToken::new(),
             health: health.clone(),
         };
-        Ok(Self { task: connector.open(props, context).await?, health, next: 0 })
+        Ok(Self { task: Task(connector.open(props, context).await?), health, next: 0 })
     }
 
     /// Writes records at the next offsets of partition 0.

@@ -13,8 +13,10 @@ pub use config::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use position::Position;
-pub use record::{Header, Headers, Origin, Record, SinkRecord, SourceBatch, SourceRecord, TopicPartition};
-pub use sink::{ConsumerGroup, Rejected, SinkConnector, SinkContext, SinkTask};
+pub use record::{
+    Header, Headers, Origin, Record, Rows, SinkRecord, SourceBatch, SourceRecord, SourceRecords, TopicPartition,
+};
+pub use sink::{ConsumerGroup, MadeRecords, Rejected, SinkConnector, SinkContext, SinkRecords, SinkTask};
 pub use source::{OffsetReader, SourceConnector, SourceContext, SourceTask};
 pub use transform::{Predicate, PredicateSpec, Transform, TransformSpec};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::Position;
+use super::{Position, Result};
 use crate::data::{Datum, Schema, Value};
 
 /// A header: a key, which may repeat, and a value.
@@ -44,7 +44,7 @@ impl Record {
 }
 
 /// Records that a source task hands over: they share what would otherwise be repeated, and counted, for each of them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct SourceBatch {
     /// The topic.
     pub topic: Arc<str>,
@@ -53,12 +53,31 @@ pub struct SourceBatch {
     /// The schema of all values.
     pub value_schema: Option<Arc<Schema>>,
     /// The records in their order.
-    pub records: Vec<SourceRecord>,
+    pub records: SourceRecords,
     /// Which part of the source they come from (Kafka Connect's source partition).
     pub source_partition: Arc<Position>,
     /// Where to resume once the batch *and all before it* are in the log (Kafka Connect's source offset); `None` if only
     /// a later batch says that.
     pub source_offset: Option<Position>,
+}
+
+/// The records of a [`SourceBatch`].
+#[derive(Debug)]
+pub enum SourceRecords {
+    /// Records that are at hand.
+    Made(Vec<SourceRecord>),
+    /// Rows, whose values are made where they are used.
+    Rows(Box<dyn Rows>),
+}
+
+/// Rows in the form in which the source gave them: each becomes the values of a struct when it is its turn. They have no
+/// key, partition, timestamp and headers.
+pub trait Rows: Send + Sync + std::fmt::Debug {
+    /// Adds the values of the next row, one a field of the schema; false after the last row.
+    ///
+    /// # Errors
+    /// A value that has no form, which ends the task.
+    fn next(&mut self, values: &mut Vec<Value>) -> Result<bool>;
 }
 
 /// One record of a [`SourceBatch`].
@@ -80,6 +99,27 @@ impl SourceRecord {
     /// A record without key, partition, timestamp and headers.
     pub fn of_value(value: Value) -> Self {
         Self { value, ..Self::default() }
+    }
+}
+
+impl SourceRecords {
+    /// The records, each by itself.
+    ///
+    /// # Errors
+    /// As [`Rows::next`].
+    pub fn into_made(self) -> Result<Vec<SourceRecord>> {
+        let mut rows = match self {
+            Self::Made(records) => return Ok(records),
+            Self::Rows(rows) => rows,
+        };
+        let mut records = Vec::new();
+        loop {
+            let mut values = Vec::new();
+            if !rows.next(&mut values)? {
+                return Ok(records);
+            }
+            records.push(SourceRecord::of_value(Value::Struct(values)));
+        }
     }
 }
 
@@ -115,6 +155,17 @@ pub struct Origin {
     pub partition: i32,
     /// The offset as consumed.
     pub offset: i64,
+}
+
+impl Origin {
+    /// Makes this the origin of another record.
+    #[inline]
+    pub fn set(&mut self, topic: &Arc<str>, partition: i32, offset: i64) {
+        if !Arc::ptr_eq(&self.topic, topic) {
+            self.topic = Arc::clone(topic);
+        }
+        (self.partition, self.offset) = (partition, offset);
+    }
 }
 
 /// A record that a sink task is to write.

@@ -60,12 +60,13 @@ pub trait SinkTask: Send {
     }
 
     /// Writes records in their order. Everything not named in the answer is written, or will be by the next
-    /// [`Self::flush`]. Called with an empty slice now and then, so that time-based flushing works. Records that
+    /// [`Self::flush`]. Called without records now and then, so that time-based flushing works. Records that
     /// follow a rejected one are written all the same.
     ///
     /// # Errors
-    /// Retriable: nothing of this call was written, the same records come again. Others make the task FAILED.
-    async fn put(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>>;
+    /// Retriable: nothing of this call was written, the same records come again. Others make the task FAILED. An error of
+    /// the records themselves is passed on, and nothing written.
+    async fn put(&mut self, records: &mut dyn SinkRecords) -> Result<Vec<Rejected>>;
 
     /// Makes everything put so far durable in the target; the group's offsets are committed after it.
     ///
@@ -82,10 +83,90 @@ pub trait SinkTask: Send {
     async fn close(self: Box<Self>);
 }
 
+/// The records of a put, a piece at a time: they are made when they are asked for, in the memory of the piece before, so
+/// that a put may be large.
+#[async_trait]
+pub trait SinkRecords: Send {
+    /// The partitions that the records come from, each with the offset after its last one.
+    fn ends(&self) -> &[(TopicPartition, i64)];
+
+    /// Goes on to the next piece, at first to the first one; false after the last.
+    ///
+    /// # Errors
+    /// What ends the put: a record that cannot be read and must not be passed over.
+    async fn advance(&mut self) -> Result<bool>;
+
+    /// The records of the piece; none before the first and after the last.
+    fn piece(&self) -> &[SinkRecord];
+
+    /// Goes back before the first piece.
+    fn rewind(&mut self);
+}
+
+impl dyn SinkRecords + '_ {
+    /// All records, from the first on.
+    ///
+    /// # Errors
+    /// As [`SinkRecords::advance`].
+    pub async fn all(&mut self) -> Result<Vec<SinkRecord>> {
+        self.rewind();
+        let mut all = Vec::new();
+        while self.advance().await? {
+            all.extend_from_slice(self.piece());
+        }
+        Ok(all)
+    }
+}
+
+/// Records that are at hand, as one piece.
+#[derive(Debug)]
+pub struct MadeRecords<'a> {
+    records: &'a [SinkRecord],
+    ends: Vec<(TopicPartition, i64)>,
+    begun: bool,
+}
+
+impl<'a> MadeRecords<'a> {
+    /// These records.
+    pub fn new(records: &'a [SinkRecord]) -> Self {
+        let mut ends: Vec<(TopicPartition, i64)> = Vec::new();
+        for SinkRecord { origin, .. } in records {
+            let next = origin.offset + 1;
+            let same = |at: &TopicPartition| at.partition == origin.partition && at.topic == origin.topic;
+            match ends.iter_mut().find(|(at, _)| same(at)) {
+                Some((_, end)) => *end = next.max(*end),
+                None => {
+                    ends.push((TopicPartition { topic: Arc::clone(&origin.topic), partition: origin.partition }, next));
+                }
+            }
+        }
+        Self { records, ends, begun: false }
+    }
+}
+
+#[async_trait]
+impl SinkRecords for MadeRecords<'_> {
+    fn ends(&self) -> &[(TopicPartition, i64)] {
+        &self.ends
+    }
+
+    async fn advance(&mut self) -> Result<bool> {
+        Ok(!std::mem::replace(&mut self.begun, true) && !self.records.is_empty())
+    }
+
+    fn piece(&self) -> &[SinkRecord] {
+        if self.begun { self.records } else { &[] }
+    }
+
+    fn rewind(&mut self) {
+        self.begun = false;
+    }
+}
+
 /// A record that the target refused for what it holds.
 #[derive(Debug)]
 pub struct Rejected {
-    /// Its place in the slice given to [`SinkTask::put`].
+    /// Its place among all records given to [`SinkTask::put`].
     pub index: usize,
     /// Why.
     pub error: Error,

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use super::VERSION;
 use crate::api::{
     ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Rejected, Result, SinkConnector,
-    SinkContext, SinkRecord, SinkTask, Spec,
+    SinkContext, SinkRecords, SinkTask, Spec,
 };
 use crate::data::text::java_text;
 
@@ -68,15 +68,17 @@ struct FileStreamSinkTask {
 
 #[async_trait]
 impl SinkTask for FileStreamSinkTask {
-    async fn put(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>> {
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
+    async fn put(&mut self, records: &mut dyn SinkRecords) -> Result<Vec<Rejected>> {
         let mut text = String::new();
-        for record in records {
-            let value = &record.record.value;
-            text.push_str(&java_text(value.schema.as_deref(), &value.value));
-            text.push('\n');
+        while records.advance().await? {
+            for record in records.piece() {
+                let value = &record.record.value;
+                text.push_str(&java_text(value.schema.as_deref(), &value.value));
+                text.push('\n');
+            }
+        }
+        if text.is_empty() {
+            return Ok(Vec::new());
         }
         let written = match &mut self.file {
             Some(file) => file.write_all(text.as_bytes()).await,
@@ -110,7 +112,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::api::{Health, Origin, Record};
+    use crate::api::{Health, MadeRecords, Origin, Record, SinkRecord};
     use crate::data::{Datum, Value};
 
     #[tokio::test]
@@ -130,7 +132,7 @@ mod tests {
             record: Record::of_value(Arc::from("t"), Datum::schemaless(value)),
             origin: Origin { topic: Arc::from("t"), partition: 0, offset: 0 },
         };
-        task.put(&[record("a".into()), record(Value::Int32(5))]).await.unwrap();
+        task.put(&mut MadeRecords::new(&[record("a".into()), record(Value::Int32(5))])).await.unwrap();
         task.flush().await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n5\n");
         task.close().await;

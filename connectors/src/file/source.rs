@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::VERSION;
 use crate::api::{
     ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Health, Importance, Position, Props, Result, SourceBatch,
-    SourceConnector, SourceContext, SourceRecord, SourceTask, Spec, Validator,
+    SourceConnector, SourceContext, SourceRecord, SourceRecords, SourceTask, Spec, Validator,
 };
 use crate::data::{Schema, Type, Value};
 
@@ -224,7 +224,7 @@ impl FileStreamSourceTask {
             topic: Arc::clone(&self.topic),
             key_schema: None,
             value_schema: Some(Arc::clone(&self.schema)),
-            records,
+            records: SourceRecords::Made(records),
             source_partition: Arc::clone(&self.partition),
             source_offset: self.file.as_ref().map(|_| Position::of([("position", position.into())])),
         })
@@ -323,7 +323,11 @@ mod tests {
     }
 
     fn texts(batches: &[SourceBatch]) -> Vec<&str> {
-        batches.iter().flat_map(|batch| &batch.records).map(|record| record.value.as_str().unwrap()).collect()
+        let records = batches.iter().flat_map(|batch| match &batch.records {
+            SourceRecords::Made(records) => records,
+            SourceRecords::Rows(_) => panic!("lines are records"),
+        });
+        records.map(|record| record.value.as_str().unwrap()).collect()
     }
 
     #[tokio::test]

@@ -20,9 +20,9 @@ pub struct TupleReader {
     ended: bool,
 }
 
-/// One tuple: its fields one after the other, each with its length in front.
+/// Fields of one tuple or of several, one after the other, each with its length in front.
 #[derive(Debug, Clone)]
-pub struct Tuple {
+pub struct Fields {
     fields: Bytes,
     at: usize,
 }
@@ -44,7 +44,7 @@ impl TupleReader {
     ///
     /// # Errors
     /// If the stream is no binary COPY, or its tuples have another number of fields.
-    pub fn next_tuple(&mut self, columns: usize) -> Result<Option<Tuple>, BadStream> {
+    pub fn next_tuple(&mut self, columns: usize) -> Result<Option<Fields>, BadStream> {
         if !self.started && !self.read_header()? {
             return Ok(None);
         }
@@ -72,8 +72,9 @@ impl TupleReader {
         if self.rest.len() < end {
             return Ok(None);
         }
-        let fields = if end == self.rest.len() { std::mem::take(&mut self.rest) } else { self.rest.split_to(end) };
-        Ok(Some(Tuple { fields, at: 2 }))
+        let mut fields = if end == self.rest.len() { std::mem::take(&mut self.rest) } else { self.rest.split_to(end) };
+        fields.advance(2);
+        Ok(Some(Fields::new(fields)))
     }
 
     /// Whether the trailer was seen.
@@ -97,7 +98,12 @@ impl TupleReader {
     }
 }
 
-impl Tuple {
+impl Fields {
+    /// Fields that a [`TupleReader`] gave, those of one tuple after those of another.
+    pub fn new(fields: Bytes) -> Self {
+        Self { fields, at: 0 }
+    }
+
     /// What the places of fields point into.
     pub fn bytes(&self) -> &Bytes {
         &self.fields

@@ -42,6 +42,15 @@ pub trait Converter: Send {
     /// A data error if the bytes cannot be read, or a miss.
     fn decode(&mut self, topic: &str, bytes: Option<&Bytes>) -> Result<Datum, Failure>;
 
+    /// As [`Self::decode`], into a datum whose memory may be used again; after a failure that holds anything.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    fn decode_into(&mut self, topic: &str, bytes: Option<&Bytes>, datum: &mut Datum) -> Result<(), Failure> {
+        *datum = self.decode(topic, bytes)?;
+        Ok(())
+    }
+
     /// Asks the registry for what a call missed, once per schema. Cancel-safe: nothing is known until it returns.
     ///
     /// # Errors

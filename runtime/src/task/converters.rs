@@ -97,20 +97,30 @@ impl Converters {
         Ok(OutgoingRecord { partition: parts.partition, timestamp, key, value, headers })
     }
 
-    /// Reads a consumed record.
-    pub(super) fn decode(&mut self, batch: &IncomingBatch, raw: &IncomingRecord) -> Result<Record, Trouble> {
+    /// Reads a consumed record into one whose memory is used again; after a failure that holds anything.
+    pub(super) fn decode_into(
+        &mut self,
+        batch: &IncomingBatch,
+        raw: &IncomingRecord,
+        record: &mut Record,
+    ) -> Result<(), Trouble> {
         let topic = &batch.topic;
-        let key = self.key.decode(topic, batch.slice(raw.key.as_ref()).as_ref());
-        let key = key.map_err(|failure| Side::Key.failed(failure))?;
-        let value = self.value.decode(topic, batch.slice(raw.value.as_ref()).as_ref());
-        let value = value.map_err(|failure| Side::Value.failed(failure))?;
-        let mut headers = Vec::new();
+        let key = self.key.decode_into(topic, batch.slice(raw.key.as_ref()).as_ref(), &mut record.key);
+        key.map_err(|failure| Side::Key.failed(failure))?;
+        let value = self.value.decode_into(topic, batch.slice(raw.value.as_ref()).as_ref(), &mut record.value);
+        value.map_err(|failure| Side::Value.failed(failure))?;
+        record.headers.clear();
         for (name, bytes) in &raw.headers {
             let decoded = self.header.decode(topic, name, bytes.as_ref());
-            headers.push(Header { key: name.clone(), value: decoded.map_err(|error| Side::Header.failed(error))? });
+            let value = decoded.map_err(|error| Side::Header.failed(error))?;
+            record.headers.push(Header { key: name.clone(), value });
         }
-        let partition = Some(batch.partition);
-        Ok(Record { topic: topic.clone(), partition, key, value, timestamp: raw.timestamp, headers })
+        if !Arc::ptr_eq(&record.topic, topic) {
+            record.topic = Arc::clone(topic);
+        }
+        record.partition = Some(batch.partition);
+        record.timestamp = raw.timestamp;
+        Ok(())
     }
 
     /// After a failure: asks the registry for what was missing, so that the same record can be converted again.

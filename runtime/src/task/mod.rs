@@ -2,10 +2,11 @@
 
 mod acks;
 mod chain;
+mod consumed;
 mod converters;
 mod dead_letters;
-mod decoder;
 mod delivery;
+mod rejects;
 mod sink;
 mod source;
 mod tolerance;

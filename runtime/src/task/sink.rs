@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use towline_connectors::api::{
-    ConsumerGroup, Error, ErrorKind, Origin, Rejected, Result, SinkConnector, SinkContext, SinkTask, TopicPartition,
+    ConsumerGroup, Error, ErrorKind, Rejected, Result, SinkConnector, SinkContext, SinkTask, TopicPartition,
 };
 
 use super::chain::entries;
+use super::consumed::{Consumed, Maker};
 use super::dead_letters::DeadLetters;
-use super::decoder::{Decoded, Decoder};
-use super::tolerance::{Failed, Stage, Tolerance};
+use super::tolerance::{Failed, Stage};
 use super::{Backoff, TaskContext};
-use crate::kafka::{GroupConsumer, GroupEvent, Incoming, Subscription};
+use crate::kafka::{GroupConsumer, GroupEvent, IncomingBatch, Subscription};
 use crate::store::State;
 
 /// Offsets are committed to the group at least this often while records flow, or as the worker's
@@ -29,13 +29,13 @@ pub fn group_of(connector: &str, props: &towline_connectors::api::Props) -> Stri
 
 /// Runs a sink task until it is stopped.
 pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnector) -> Result<()> {
-    let decoder = Decoder::start(&context)?;
     let group = group_of(&context.connector, &context.connector_props);
     let Some(dead_letters) =
         context.open_with_retries("opening the dead letter queue", || DeadLetters::open(&context)).await?
     else {
         return Ok(());
     };
+    let maker = Maker::new(&context, dead_letters)?;
     let opened = context
         .open_with_retries("opening the sink", || {
             connector.open(
@@ -58,10 +58,8 @@ pub(super) async fn run(context: TaskContext, connector: &'static dyn SinkConnec
     let mut run = SinkRun {
         task,
         consumer,
-        dead_letters,
-        decoder,
-        tolerance: Tolerance::new(&context.connector, context.task, &context.connector_props),
-        consumed: BTreeMap::new(),
+        maker,
+        next_offsets: BTreeMap::new(),
         dirty: false,
         committed_at: Instant::now(),
         commit_every: every,
@@ -91,11 +89,9 @@ fn subscription(context: &TaskContext) -> Result<Subscription> {
 struct SinkRun<'a> {
     task: Box<dyn SinkTask>,
     consumer: Box<dyn GroupConsumer>,
-    dead_letters: Option<DeadLetters>,
-    decoder: Decoder,
-    tolerance: Tolerance,
+    maker: Maker,
     /// The next offset to read of each assigned partition.
-    consumed: BTreeMap<TopicPartition, i64>,
+    next_offsets: BTreeMap<TopicPartition, i64>,
     /// Whether anything was consumed since the last commit.
     dirty: bool,
     committed_at: Instant,
@@ -111,9 +107,8 @@ impl SinkRun<'_> {
         context.report(if held { State::Paused } else { State::Running }).await?;
         loop {
             let wait = if self.dirty { self.commit_every } else { Duration::from_secs(1) };
-            let room = self.decoder.has_room();
             let consumer = &mut self.consumer;
-            // Every branch is cancel-safe. What is held stays in the decoder.
+            // Every branch is cancel-safe.
             let event = tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return Ok(()),
@@ -127,22 +122,20 @@ impl SinkRun<'_> {
                     context.report(if held { State::Paused } else { State::Running }).await?;
                     continue;
                 }
-                event = async { if room { consumer.next().await } else { consumer.next_control().await } } => event,
-                decoded = self.decoder.next(), if !held => {
-                    self.write(decoded?).await?;
-                    self.commit_if_due().await?;
-                    continue;
-                }
+                event = async { if held { consumer.next_control().await } else { consumer.next().await } } => event,
                 () = tokio::time::sleep(wait) => {
                     // An empty put now and then lets a task flush by time.
-                    self.put(&Decoded::default()).await?;
+                    self.put(&[]).await?;
                     self.commit_if_due().await?;
                     continue;
                 }
             };
             match event {
                 None => return Ok(()),
-                Some(GroupEvent::Records(records)) => self.decoder.push(records)?,
+                Some(GroupEvent::Records(batches)) => {
+                    self.write(&batches).await?;
+                    self.commit_if_due().await?;
+                }
                 Some(other) => self.rebalance(other, held).await?,
             }
         }
@@ -160,7 +153,7 @@ impl SinkRun<'_> {
             GroupEvent::Assigned(partitions, reply) => {
                 let start = self.assigned(&partitions).await?;
                 for (at, offset) in &start {
-                    self.consumed.insert(at.clone(), *offset);
+                    self.next_offsets.insert(at.clone(), *offset);
                 }
                 let _ = reply.send(start);
                 if held {
@@ -171,8 +164,7 @@ impl SinkRun<'_> {
             GroupEvent::Revoked(partitions, reply) => {
                 let committed = self.commit().await;
                 self.task.revoked(&partitions).await;
-                self.decoder.forget(&partitions);
-                self.consumed.retain(|at, _| !partitions.contains(at));
+                self.next_offsets.retain(|at, _| !partitions.contains(at));
                 let _ = reply.send(());
                 match committed {
                     Err(error) if error.kind() == ErrorKind::Retriable => {
@@ -204,49 +196,50 @@ impl SinkRun<'_> {
         }
     }
 
-    async fn write(&mut self, mut decoded: Decoded) -> Result<()> {
-        for (failed, raw) in std::mem::take(&mut decoded.failed) {
-            self.reject(failed, raw).await?;
-        }
-        // The target may store the offset of this batch with its rows: dead letters must be safe before that.
-        self.flush_dead_letters().await?;
-        if !decoded.records.is_empty() && !self.put(&decoded).await? {
+    async fn write(&mut self, batches: &[IncomingBatch]) -> Result<()> {
+        if !self.put(batches).await? {
             // Partitions were lost meanwhile: whoever has them now starts at the committed offsets.
             return Ok(());
         }
-        for batch in &decoded.batches {
-            self.consumed.insert(batch.place(), batch.next_offset);
+        for batch in batches {
+            self.next_offsets.insert(batch.place(), batch.next_offset);
             self.dirty = true;
         }
         Ok(())
     }
 
     /// Puts records, again and again while the target is away; false if the partitions were lost meanwhile.
-    async fn put(&mut self, decoded: &Decoded) -> Result<bool> {
-        let records = &decoded.records;
+    async fn put(&mut self, batches: &[IncomingBatch]) -> Result<bool> {
         let mut backoff = Backoff::default();
+        let mut judged = (0, 0);
         loop {
-            match self.task.put(records).await {
+            let mut records = Consumed::new(&mut self.maker, batches, judged);
+            let put = self.task.put(&mut records).await;
+            if let Some(failure) = records.failure {
+                // While the task stops nothing is waited for.
+                let stopping = failure.kind() == ErrorKind::Retriable && self.context.stop.is_cancelled();
+                return if stopping { Ok(false) } else { Err(failure) };
+            }
+            judged = records.judged;
+            match put {
                 Ok(rejected) => {
                     if backoff.used() {
                         self.context.health.recovered();
                     }
-                    let any = !rejected.is_empty();
-                    for Rejected { index, error } in rejected {
+                    let of_raw = |Rejected { index, error }: Rejected| {
                         let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
                         let failed = Failed { stage: Stage::TaskPut, class, error };
-                        match decoded.raw(index) {
-                            Some(raw) => self.reject(failed, raw).await?,
-                            None => {
-                                return Err(Error::fatal(format!(
-                                    "the sink rejected record {index} of {}",
-                                    records.len()
-                                )));
-                            }
-                        }
+                        let unknown =
+                            || Error::fatal(format!("the sink rejected record {index}, which it was not given"));
+                        Ok((failed, records.raw(index).ok_or_else(unknown)?))
+                    };
+                    let rejected: Vec<_> = rejected.into_iter().map(of_raw).collect::<Result<_>>()?;
+                    let any = !rejected.is_empty();
+                    for (failed, raw) in rejected {
+                        self.maker.rejects.reject(self.context, failed, raw).await?;
                     }
                     if any {
-                        self.flush_dead_letters().await?;
+                        self.maker.rejects.flush().await?;
                     }
                     return Ok(true);
                 }
@@ -284,8 +277,7 @@ impl SinkRun<'_> {
                 // Nothing of the failed batch was written; the new owner starts at the committed offsets.
                 Some(GroupEvent::Revoked(partitions, reply)) => {
                     self.task.revoked(&partitions).await;
-                    self.consumed.retain(|at, _| !partitions.contains(at));
-                    self.decoder.forget(&partitions);
+                    self.next_offsets.retain(|at, _| !partitions.contains(at));
                     let _ = reply.send(());
                     return Ok(true);
                 }
@@ -298,28 +290,6 @@ impl SinkRun<'_> {
         }
     }
 
-    /// Applies the error policy to one record, sending it to the dead letter queue if there is one.
-    async fn reject(&mut self, failed: Failed, raw: Incoming) -> Result<()> {
-        if failed.error.kind() == ErrorKind::Retriable {
-            return Err(failed.error);
-        }
-        if let Some(dead_letters) = &mut self.dead_letters {
-            dead_letters.send(self.context, &raw, &failed).await?;
-            if !self.tolerance.skips() {
-                dead_letters.flush().await?;
-            }
-        }
-        let origin = Origin { topic: raw.topic, partition: raw.partition, offset: raw.offset };
-        self.tolerance.judge(failed, Some(&origin))
-    }
-
-    async fn flush_dead_letters(&mut self) -> Result<()> {
-        match &mut self.dead_letters {
-            Some(dead_letters) => dead_letters.flush().await,
-            None => Ok(()),
-        }
-    }
-
     async fn commit_if_due(&mut self) -> Result<()> {
         if self.dirty && self.committed_at.elapsed() >= self.commit_every { self.commit().await } else { Ok(()) }
     }
@@ -329,9 +299,9 @@ impl SinkRun<'_> {
         if !self.dirty {
             return Ok(());
         }
-        self.flush_dead_letters().await?;
+        self.maker.rejects.flush().await?;
         self.task.flush().await?;
-        let offsets: Vec<_> = self.consumed.iter().map(|(at, offset)| (at.clone(), *offset)).collect();
+        let offsets: Vec<_> = self.next_offsets.iter().map(|(at, offset)| (at.clone(), *offset)).collect();
         match self.consumer.commit(&offsets).await {
             Ok(()) => self.dirty = false,
             Err(error) => {

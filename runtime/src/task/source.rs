@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use towline_connectors::api::{Error, ErrorKind, Result, SourceBatch, SourceConnector, SourceContext, SourceTask};
+use towline_connectors::api::{
+    Error, ErrorKind, Result, SourceBatch, SourceConnector, SourceContext, SourceRecord, SourceRecords, SourceTask,
+};
+use towline_connectors::data::Value;
 
 use super::acks::{Checkpoints, merge};
 use super::chain::Chain;
@@ -183,41 +186,60 @@ impl Chunk {
 
 async fn send(context: &TaskContext, pipe: &mut Pipe, batches: Vec<SourceBatch>) -> Result<()> {
     let mut chunk = Chunk::default();
-    for batch in batches {
-        let source = batch.source_offset.clone().map(|offset| (batch.source_partition.clone(), offset));
+    for mut batch in batches {
+        let source = batch.source_offset.take().map(|offset| (batch.source_partition.clone(), offset));
+        let records = std::mem::replace(&mut batch.records, SourceRecords::Made(Vec::new()));
         if pipe.chain.is_empty() {
             pipe.know(context, &batch.topic).await?;
-            for record in &batch.records {
-                let parts = Parts {
-                    topic: &batch.topic,
-                    partition: record.partition,
-                    key: (batch.key_schema.as_ref(), &record.key),
-                    value: (batch.value_schema.as_ref(), &record.value),
-                    timestamp: record.timestamp,
-                    headers: &record.headers,
-                };
-                if let Err(trouble) = pipe.encode(&parts, &mut chunk) {
-                    pipe.recover(context, &parts, &mut chunk, trouble).await?;
+            match records {
+                SourceRecords::Made(records) => {
+                    for record in &records {
+                        pipe.put(context, &parts_of(&batch, record), &mut chunk).await?;
+                    }
                 }
-                if chunk.is_full() {
-                    pipe.dispatch(std::mem::take(&mut chunk)).await?;
+                SourceRecords::Rows(mut rows) => {
+                    // One record for all rows, one after the other.
+                    let mut record = SourceRecord::default();
+                    let mut values = Vec::new();
+                    while rows.next(&mut values)? {
+                        record.value = Value::Struct(values);
+                        pipe.put(context, &parts_of(&batch, &record), &mut chunk).await?;
+                        values = match std::mem::take(&mut record.value) {
+                            Value::Struct(values) => values,
+                            _ => Vec::new(),
+                        };
+                        values.clear();
+                    }
                 }
             }
         } else {
-            send_transformed(context, pipe, &mut chunk, batch).await?;
+            send_transformed(context, pipe, &mut chunk, &batch, records.into_made()?).await?;
         }
         merge(&mut chunk.checkpoints, source.into_iter().collect());
     }
     pipe.dispatch(chunk).await
 }
 
+/// A record of a batch, to encode.
+fn parts_of<'a>(batch: &'a SourceBatch, record: &'a SourceRecord) -> Parts<'a> {
+    Parts {
+        topic: &batch.topic,
+        partition: record.partition,
+        key: (batch.key_schema.as_ref(), &record.key),
+        value: (batch.value_schema.as_ref(), &record.value),
+        timestamp: record.timestamp,
+        headers: &record.headers,
+    }
+}
+
 async fn send_transformed(
     context: &TaskContext,
     pipe: &mut Pipe,
     chunk: &mut Chunk,
-    mut batch: SourceBatch,
+    batch: &SourceBatch,
+    records: Vec<SourceRecord>,
 ) -> Result<()> {
-    for record in std::mem::take(&mut batch.records) {
+    for record in records {
         let record = match pipe.chain.apply(batch.record(record)) {
             Ok(Some(record)) => record,
             Ok(None) => continue,
@@ -237,12 +259,7 @@ async fn send_transformed(
             timestamp: record.timestamp,
             headers: &record.headers,
         };
-        if let Err(trouble) = pipe.encode(&parts, chunk) {
-            pipe.recover(context, &parts, chunk, trouble).await?;
-        }
-        if chunk.is_full() {
-            pipe.dispatch(std::mem::take(chunk)).await?;
-        }
+        pipe.put(context, &parts, chunk).await?;
     }
     Ok(())
 }
@@ -274,6 +291,18 @@ impl Pipe {
             tokio::time::sleep(backoff.next()).await;
         }
         self.topics = topics;
+        Ok(())
+    }
+
+    /// Converts one record and sends the chunk that it fills.
+    #[inline]
+    async fn put(&mut self, context: &TaskContext, parts: &Parts<'_>, chunk: &mut Chunk) -> Result<()> {
+        if let Err(trouble) = self.encode(parts, chunk) {
+            self.recover(context, parts, chunk, trouble).await?;
+        }
+        if chunk.is_full() {
+            self.dispatch(std::mem::take(chunk)).await?;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::config::{PkMode, SinkConfig};
-use super::offsets::NextOffsets;
+
 use super::unwrap::Action;
 use crate::api::{SinkRecord, TopicPartition};
 use crate::data::{Schema, Type};
@@ -49,30 +49,20 @@ pub(super) fn same_partition(a: &SinkRecord, b: &SinkRecord) -> bool {
         && (Arc::ptr_eq(&a.origin.topic, &b.origin.topic) || a.origin.topic == b.origin.topic)
 }
 
-/// Whether two records share a plan.
-pub(super) fn same_schemas(a: &SinkRecord, b: &SinkRecord) -> bool {
-    let same = |a: &Option<Arc<Schema>>, b: &Option<Arc<Schema>>| match (a, b) {
+/// Whether two schemas are one, or none.
+#[inline]
+pub(super) fn same(a: Option<&Arc<Schema>>, b: Option<&Arc<Schema>>) -> bool {
+    match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (a, b) => a.is_none() && b.is_none(),
-    };
-    (Arc::ptr_eq(&a.record.topic, &b.record.topic) || a.record.topic == b.record.topic)
-        && same(&a.record.value.schema, &b.record.value.schema)
-        && same(&a.record.key.schema, &b.record.key.schema)
-        && a.record.value.value.is_null() == b.record.value.value.is_null()
+    }
 }
 
-/// The offset after the last record of each partition.
-pub(super) fn next_offsets(records: &[SinkRecord]) -> NextOffsets {
-    let mut next = NextOffsets::new();
-    let mut start = 0;
-    while start < records.len() {
-        let same = |record: &&SinkRecord| same_partition(&records[start], record);
-        let count = records[start..].iter().take_while(same).count();
-        let run = &records[start..start + count];
-        let most = run.iter().map(|record| record.origin.offset + 1).max().unwrap_or(0);
-        let entry = next.entry(partition_of(&records[start])).or_insert(most);
-        *entry = most.max(*entry);
-        start += count;
-    }
-    next
+/// Whether two records share a plan.
+pub(super) fn same_schemas(a: &SinkRecord, b: &SinkRecord) -> bool {
+    let (a, b) = (&a.record, &b.record);
+    (Arc::ptr_eq(&a.topic, &b.topic) || a.topic == b.topic)
+        && same(a.value.schema.as_ref(), b.value.schema.as_ref())
+        && same(a.key.schema.as_ref(), b.key.schema.as_ref())
+        && a.value.value.is_null() == b.value.value.is_null()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::batch::same;
 use super::plan::WritePlan;
 use crate::data::Schema;
 
@@ -65,12 +66,5 @@ impl KnownPlans {
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.plans.clear();
-    }
-}
-
-fn same(a: Option<&Arc<Schema>>, b: Option<&Arc<Schema>>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
     }
 }

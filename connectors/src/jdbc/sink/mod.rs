@@ -1,6 +1,7 @@
 //! The JDBC sink: records of topics become rows, by insert, upsert, update and delete. One engine, two dialects of keys:
 //! Confluent's and Aiven's, and Debezium's.
 
+mod attempt;
 mod batch;
 mod config;
 mod confluent_keys;
@@ -12,6 +13,7 @@ mod known_plans;
 mod offsets;
 mod plan;
 mod put_error;
+mod stream;
 mod task;
 mod unwrap;
 mod work;

@@ -1,60 +1,43 @@
-//! The sink task: one transaction a put, with the consumed offsets in it; fast first, carefully if a row is wrong.
+//! The sink task: one transaction a put (`attempt.rs`), and how it goes on after one that failed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::batch;
-use super::config::{ExactlyOnce, InsertMode, SinkConfig};
+use super::config::{ExactlyOnce, SinkConfig};
 use super::destination;
-use super::fields;
-use super::known_plans::{KnownPlans, Wanted};
-use super::offsets::{NextOffsets, OffsetStore};
-use super::plan::WritePlan;
+use super::known_plans::KnownPlans;
+use super::offsets::OffsetStore;
 use super::put_error::PutError;
-use super::unwrap::{Action, Unwrapped, Unwrapper};
-use super::work::{self, Item};
-use super::write::{Writer, error_of};
-use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecord, SinkTask, TopicPartition};
-use crate::data::Schema;
+use super::unwrap::Unwrapper;
+use crate::api::{Error, ErrorKind, Rejected, Result, SinkContext, SinkRecords, SinkTask, TopicPartition};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
-use crate::postgres::catalog;
 use crate::postgres::connection::Session;
 use crate::postgres::failure::{self, Cause};
 
-/// How a batch is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Care {
-    /// All at once.
-    Fast,
-    /// So that a bad row fails alone.
-    Isolate,
-    /// So, with constraints checked at once that the table defers to the commit.
-    Immediate,
-}
-
 /// A running sink task.
 pub(super) struct JdbcSinkTask {
-    connector: Connector,
-    config: SinkConfig,
+    pub(super) connector: Connector,
+    pub(super) config: SinkConfig,
     context: SinkContext,
-    session: Option<Session>,
-    unwrapper: Unwrapper,
-    plans: KnownPlans,
-    offsets: Option<OffsetStore>,
+    pub(super) session: Option<Session>,
+    pub(super) unwrapper: Unwrapper,
+    pub(super) plans: KnownPlans,
+    pub(super) offsets: Option<OffsetStore>,
     /// A transaction whose rejected records the worker has yet to deal with: it commits with the next call, so that a
     /// task that fails over them leaves nothing half written.
-    pending: bool,
+    pub(super) pending: bool,
     backoff: Backoff,
-    statement_failures: u32,
+    pub(super) statement_failures: u32,
     /// What the status says while all is well: that records may come twice.
     standing: Option<String>,
     told_redelivered: bool,
     told_skipped: bool,
-    careful: bool,
-    buffer: Vec<u8>,
+    pub(super) careful: bool,
+    /// Puts that are not tried the straight way.
+    pub(super) detour: u32,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl JdbcSinkTask {
@@ -79,6 +62,7 @@ impl JdbcSinkTask {
             told_redelivered: false,
             told_skipped: false,
             careful: false,
+            detour: 0,
             buffer: Vec::new(),
         };
         task.prepare_offsets().await?;
@@ -104,7 +88,7 @@ impl JdbcSinkTask {
         Ok(())
     }
 
-    async fn session(&mut self) -> Result<&mut Session> {
+    pub(super) async fn session(&mut self) -> Result<&mut Session> {
         match &mut self.session {
             Some(session) => Ok(session),
             none => Ok(none.insert(self.connector.connect().await?)),
@@ -129,245 +113,7 @@ impl JdbcSinkTask {
         Ok(())
     }
 
-    async fn put_all(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>, PutError> {
-        let mut care = if self.careful { Care::Isolate } else { Care::Fast };
-        let mut races = 0;
-        let rows = self.unwrapper.unwrap(&self.config, records);
-        loop {
-            self.session().await?;
-            let error = match self.transaction(&rows, care).await {
-                Ok(Some(rejected)) => return Ok(rejected),
-                Ok(None) => {
-                    self.roll_back(false).await;
-                    care = Care::Isolate;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            self.roll_back(error.is_outage()).await;
-            match error {
-                error if error.is_schema_race() && races < 3 => races += 1,
-                PutError::Sql(error) if failure::cause(&error) == Cause::Data && care < Care::Immediate => {
-                    tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
-                    care = if care == Care::Fast { Care::Isolate } else { Care::Immediate };
-                }
-                error => return Err(error),
-            }
-        }
-    }
-
-    async fn roll_back(&mut self, outage: bool) {
-        if let Some(session) = &mut self.session
-            && session.run("ROLLBACK").await.is_err()
-        {
-            self.session = None;
-        }
-        if outage {
-            self.session = None;
-        }
-        // Tables and columns made in the transaction are gone, and the plans that count on them.
-        self.plans.clear();
-        if let Some(store) = &mut self.offsets {
-            store.forget();
-        }
-    }
-
-    /// One attempt; `None` if a row was refused that stands for others, which only a careful attempt keeps.
-    async fn transaction(&mut self, rows: &Unwrapped<'_>, care: Care) -> Result<Option<Vec<Rejected>>, PutError> {
-        let records = &*rows.records;
-        let mut next = batch::next_offsets(records);
-        let stored = self.begin(&next).await?;
-        // Another task may have gone further: what it wrote stays, and its offset too.
-        next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
-        let (items, rejected) = self.plan_items(rows, &stored).await?;
-        let (wanted, unplanned) = (items.len(), rejected.len());
-        let runs = work::arrange(items, self.config.insert_mode, records, care > Care::Fast);
-        let reduced = runs.iter().map(|run| run.rows.len()).sum::<usize>() < wanted;
-        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
-        if care == Care::Immediate {
-            session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        }
-        let mut writer = Writer {
-            session,
-            config: &self.config,
-            records,
-            used: Vec::new(),
-            rejected,
-            explained: 0,
-            redelivered: 0,
-            buffer: std::mem::take(&mut self.buffer),
-        };
-        if care > Care::Fast {
-            writer.write_carefully(&runs).await?;
-        } else {
-            for run in &runs {
-                writer.write(run).await?;
-            }
-        }
-        if care == Care::Fast && reduced && writer.rejected.len() > unplanned {
-            self.buffer = writer.buffer;
-            return Ok(None);
-        }
-        if care == Care::Isolate || (care == Care::Fast && !writer.rejected.is_empty()) {
-            // Now, not at the commit, which may come when rejected records were dealt with already.
-            writer.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
-        }
-        let Writer { mut rejected, redelivered, buffer, .. } = writer;
-        self.buffer = buffer;
-        let mut end = self.offsets.as_ref().map(|store| store.store(&next)).unwrap_or_default();
-        if rejected.is_empty() {
-            // In one trip to the server.
-            end = if end.is_empty() { "COMMIT".to_owned() } else { format!("{end}; COMMIT") };
-        }
-        if let Some(session) = &mut self.session
-            && !end.is_empty()
-        {
-            session.run(end).await?;
-        }
-        self.pending = !rejected.is_empty();
-        self.careful = redelivered > 0;
-        self.tell_redelivered(redelivered);
-        rejected.sort_by_key(|rejected| rejected.index);
-        Ok(Some(rejected))
-    }
-
-    /// Opens the transaction and locks the offsets.
-    async fn begin(&mut self, next: &NextOffsets) -> Result<NextOffsets, PutError> {
-        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
-        let Some(store) = &mut self.offsets else {
-            session.run("BEGIN").await?;
-            return Ok(NextOffsets::new());
-        };
-        let partitions: Vec<TopicPartition> = next.keys().cloned().collect();
-        store.register(session, &partitions).await?;
-        Ok(store.begin(session, &partitions).await?)
-    }
-
-    /// How the records are written that the target has not consumed yet.
-    async fn plan_items(
-        &mut self,
-        rows: &Unwrapped<'_>,
-        stored: &NextOffsets,
-    ) -> Result<(Vec<Item>, Vec<Rejected>), PutError> {
-        let records = &*rows.records;
-        let mut rejected = Vec::new();
-        let mut items: Vec<Item> = Vec::with_capacity(records.len());
-        let mut skipped = 0_u64;
-        let mut last: Option<(usize, Action, std::result::Result<Arc<WritePlan>, String>)> = None;
-        let mut below: Option<(&SinkRecord, i64)> = None;
-        for (index, record) in records.iter().enumerate() {
-            let start = match below {
-                Some((before, start)) if batch::same_partition(before, record) => start,
-                _ => stored.get(&batch::partition_of(record)).copied().unwrap_or(-1),
-            };
-            below = Some((record, start));
-            if record.origin.offset < start {
-                skipped += 1;
-                continue;
-            }
-            let admitted = rows.action(index).and_then(|action| match action {
-                Action::Pass => Ok(action),
-                action => batch::admit(&self.config, record, action).map(|()| action),
-            });
-            let action = match admitted {
-                Ok(Action::Pass) => continue,
-                Ok(action) => action,
-                Err(why) => {
-                    rejected.push(Rejected { index, error: error_of(record, "", &why) });
-                    continue;
-                }
-            };
-            let table = rows.table(index);
-            if action == Action::Truncate && !self.finds_table(&record.record.topic, table).await? {
-                continue;
-            }
-            let alike = |before: usize| rows.table(before) == table && batch::same_schemas(&records[before], record);
-            let planned = match last.take() {
-                Some((before, same, planned)) if same == action && alike(before) => planned,
-                _ => match self.plan_of(record, action, table).await {
-                    Ok(plan) => Ok(plan),
-                    Err(error) if error.kind() == ErrorKind::Data || self.gives_up_on(&error) => Err(error.to_string()),
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            let (_, _, planned) = last.insert((index, action, planned));
-            let plan = match planned {
-                Ok(plan) => Arc::clone(plan),
-                Err(why) => {
-                    rejected.push(Rejected { index, error: error_of(record, "", why) });
-                    continue;
-                }
-            };
-            items.push(Item { index, plan, action });
-        }
-        self.tell_skipped(skipped);
-        Ok((items, rejected))
-    }
-
-    async fn plan_of(
-        &mut self,
-        record: &SinkRecord,
-        action: Action,
-        table: Option<&Arc<str>>,
-    ) -> Result<Arc<WritePlan>> {
-        let value = record.record.value.schema.as_ref().filter(|_| action == Action::Write);
-        let topic = &record.record.topic;
-        let keyed = action == Action::Delete || (self.config.pk_mode.needs_key() && action == Action::Write);
-        let key = record.record.key.schema.as_ref().filter(|_| keyed);
-        let wanted = Wanted { topic, table, key, value };
-        if let Some(plan) = self.plans.find(&wanted) {
-            return Ok(plan);
-        }
-        let plan = self.new_plan(topic, table, key, value).await?;
-        self.plans.keep(&wanted, &plan);
-        Ok(plan)
-    }
-
-    async fn new_plan(
-        &mut self,
-        topic: &str,
-        table: Option<&Arc<str>>,
-        key: Option<&Arc<Schema>>,
-        value: Option<&Arc<Schema>>,
-    ) -> Result<Arc<WritePlan>> {
-        let name = self.table_name(topic, table)?;
-        let fields = match (key, value) {
-            // A truncation has neither.
-            (None, None) => Vec::new(),
-            (key, value) => fields::plan(&self.config, topic, key, value)?,
-        };
-        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection")) };
-        let table = destination::fitting_table(session, &self.config, &name, &fields).await?;
-        let plan = WritePlan::new(&self.config, &table, &fields);
-        if self.config.insert_mode == InsertMode::Upsert && value.is_some() {
-            plan.check_conflict_target(&self.config, &table)?;
-        }
-        Ok(Arc::new(plan))
-    }
-
-    /// A table that does not fit was waited for long enough: the records that need it are refused.
-    fn gives_up_on(&self, error: &Error) -> bool {
-        destination::is_unfit(error) && self.statement_failures >= self.config.max_retries
-    }
-
-    fn table_name(&self, topic: &str, table: Option<&Arc<str>>) -> Result<String> {
-        match table {
-            Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
-                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
-            }),
-            None => destination::table_for(&self.config, topic),
-        }
-    }
-
-    /// A table that is not there is empty already.
-    async fn finds_table(&mut self, topic: &str, table: Option<&Arc<str>>) -> Result<bool, PutError> {
-        // What is wrong with a name is said of the record that it is planned for.
-        let Ok(name) = self.table_name(topic, table) else { return Ok(true) };
-        let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
-        Ok(catalog::find_table(session, &name).await?.is_some())
-    }
-
-    fn tell_redelivered(&mut self, count: u64) {
+    pub(super) fn tell_redelivered(&mut self, count: u64) {
         if count > 0 && !std::mem::replace(&mut self.told_redelivered, true) {
             tracing::info!(
                 connector = %self.context.connector, task = self.context.task, count,
@@ -376,7 +122,7 @@ impl JdbcSinkTask {
         }
     }
 
-    fn tell_skipped(&mut self, count: u64) {
+    pub(super) fn tell_skipped(&mut self, count: u64) {
         if count > 0 && !std::mem::replace(&mut self.told_skipped, true) {
             tracing::warn!(
                 connector = %self.context.connector, task = self.context.task, count, table = %self.config.offsets_table,
@@ -461,9 +207,9 @@ impl SinkTask for JdbcSinkTask {
         }
     }
 
-    async fn put(&mut self, records: &[SinkRecord]) -> Result<Vec<Rejected>> {
+    async fn put(&mut self, records: &mut dyn SinkRecords) -> Result<Vec<Rejected>> {
         self.finish_pending().await?;
-        if records.is_empty() {
+        if records.ends().is_empty() {
             return Ok(Vec::new());
         }
         self.wait().await?;

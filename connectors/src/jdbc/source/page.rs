@@ -1,5 +1,5 @@
-//! One page: a short transaction that locks, describes, copies and decodes. Batches go out when they are full; the last
-//! one after the commit, so that nothing is held open while the worker is slow.
+//! One page: a short transaction that locks, describes and copies. Batches go out when they are full; the last one after
+//! the commit, so that nothing is held open while the worker is slow. Rows are decoded where the worker uses them.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use super::progress::Progress;
 use super::reader::{Batches, Target};
 use super::shape::{self, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, SourceBatch, SourceRecord};
+use crate::api::{Error, Rows, SourceBatch, SourceRecords};
 use crate::data::Value;
 use crate::postgres::catalog::Column;
 use crate::postgres::connection::{Session, within};
-use crate::postgres::copy_decode::{BadStream, Tuple, TupleReader};
+use crate::postgres::copy_decode::{BadStream, Fields, TupleReader};
 use crate::postgres::failure;
-use crate::postgres::field_decoder::{FieldError, raw_date, raw_timestamp};
+use crate::postgres::field_decoder::{FieldDecoder, FieldError, raw_date, raw_timestamp};
 use crate::postgres::numeric::RawNumeric;
 use crate::postgres::temporal::Zone;
 use crate::postgres::type_map::PgType;
@@ -101,8 +101,8 @@ pub(super) async fn read(
         partition: &target.partition,
         topic: &target.topic,
         label: &target.label,
-        batch: Vec::new(),
-        bytes: 0,
+        data: Vec::new(),
+        rows: 0,
         last: target.progress,
         safe: target.progress,
     };
@@ -126,8 +126,9 @@ pub(super) async fn read(
         }
     }
     session.run("COMMIT").await?;
+    let any = collector.rows > 0;
     let (batch, reached) = collector.take(true);
-    if !batch.records.is_empty() {
+    if any {
         batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
     }
     if total.rows > 0 && config.mode != Mode::Bulk {
@@ -143,7 +144,7 @@ type Moment = (i64, Option<i64>);
 /// A batch, and where to resume after it.
 type Full = (SourceBatch, Progress);
 
-/// Decodes tuples into records and knows which offset is safe.
+/// Gathers rows into batches and knows which offset is safe.
 struct Collector<'a> {
     shape: &'a Shape,
     mode: Mode,
@@ -151,8 +152,9 @@ struct Collector<'a> {
     partition: &'a Arc<crate::api::Position>,
     topic: &'a Arc<str>,
     label: &'a str,
-    batch: Vec<SourceRecord>,
-    bytes: usize,
+    /// The fields of the batch's rows.
+    data: Vec<u8>,
+    rows: usize,
     /// Where the last row stands; rows after it may stand there too.
     last: Progress,
     /// Where the last row before those stands: what is behind is complete.
@@ -162,17 +164,13 @@ struct Collector<'a> {
 impl Collector<'_> {
     /// Adds a row; answers the rows before it if they fill a batch. Only the next row tells whether the last one's
     /// offset is complete.
-    fn add(&mut self, mut tuple: Tuple, limits: Limits) -> Result<Option<Full>, Error> {
-        let size = tuple.len();
-        let mut values = Vec::with_capacity(self.shape.decoders.len());
+    fn add(&mut self, mut row: Fields, limits: Limits) -> Result<Option<Full>, Error> {
         let mut id = None;
         let mut moment: Option<(usize, Option<Moment>)> = None;
-        for (at, (name, decoder)) in self.shape.decoders.iter().enumerate() {
-            let Some(place) = tuple.next_field() else {
-                values.push(Value::Null);
-                continue;
-            };
-            let field = &tuple.bytes()[place.clone()];
+        // Only the offset columns are looked into here.
+        for at in 0..self.shape.offsets_end {
+            let Some(place) = row.next_field() else { continue };
+            let field = &row.bytes()[place];
             if let Some((column, kind)) = self.shape.id
                 && column == at
             {
@@ -184,17 +182,15 @@ impl Collector<'_> {
             {
                 moment = Some((rank, self.moment(kind, field)));
             }
-            decoder.decode_into(tuple.bytes(), place, &mut values).map_err(|error| self.refuse(name, &error))?;
         }
         let next = self.place(id, moment.and_then(|(_, moment)| moment))?;
-        let full =
-            (self.batch.len() >= limits.rows || self.bytes >= limits.bytes).then(|| self.take(next != self.last));
+        let full = (self.rows >= limits.rows || self.data.len() >= limits.bytes).then(|| self.take(next != self.last));
         if next != self.last {
             self.safe = self.last;
             self.last = next;
         }
-        self.bytes += size;
-        self.batch.push(SourceRecord::of_value(Value::Struct(values)));
+        self.data.extend_from_slice(row.bytes());
+        self.rows += 1;
         Ok(full)
     }
 
@@ -228,31 +224,64 @@ impl Collector<'_> {
     /// The batch so far, with where to resume: at the last row if no more rows stand there, as at the end of a page.
     fn take(&mut self, complete: bool) -> Full {
         let reached = if complete { self.last } else { self.safe };
-        let room = self.batch.len();
+        let room = self.data.len();
+        let data = std::mem::replace(&mut self.data, Vec::with_capacity(room));
+        let rows = CopiedRows {
+            fields: Fields::new(data.into()),
+            left: std::mem::take(&mut self.rows),
+            decoders: Arc::clone(&self.shape.decoders),
+            label: self.label.to_owned(),
+        };
         let batch = SourceBatch {
             topic: Arc::clone(self.topic),
             key_schema: None,
             value_schema: Some(Arc::clone(&self.shape.schema)),
-            records: std::mem::replace(&mut self.batch, Vec::with_capacity(room)),
+            records: SourceRecords::Rows(Box::new(rows)),
             source_partition: Arc::clone(self.partition),
             source_offset: if self.mode == Mode::Bulk { None } else { reached.to_position() },
         };
-        self.bytes = 0;
         (batch, reached)
     }
+}
 
-    fn refuse(&self, column: &str, error: &FieldError) -> Error {
-        match error {
-            FieldError::Shape => Error::retriable(format!(
-                "could not read column \"{column}\" of {}: it is not of the planned type",
-                self.label
-            )),
-            FieldError::Unsupported(what) => Error::data(format!(
-                "could not convert column \"{column}\" of {}: {what} has no form in Kafka Connect; type.mapping=exact may \
-                 carry it as text",
-                self.label
-            )),
+/// Rows as the server copied them out.
+#[derive(Debug)]
+struct CopiedRows {
+    fields: Fields,
+    left: usize,
+    decoders: Arc<[(Arc<str>, FieldDecoder)]>,
+    label: String,
+}
+
+impl Rows for CopiedRows {
+    fn next(&mut self, values: &mut Vec<Value>) -> Result<bool, Error> {
+        if self.left == 0 {
+            return Ok(false);
         }
+        self.left -= 1;
+        for (name, decoder) in &*self.decoders {
+            match self.fields.next_field() {
+                None => values.push(Value::Null),
+                Some(place) => {
+                    let decoded = decoder.decode_into(self.fields.bytes(), place, values);
+                    decoded.map_err(|error| refuse(&self.label, name, &error))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[cold]
+fn refuse(label: &str, column: &str, error: &FieldError) -> Error {
+    match error {
+        FieldError::Shape => {
+            Error::fatal(format!("could not read column \"{column}\" of {label}: it is not of the planned type"))
+        }
+        FieldError::Unsupported(what) => Error::data(format!(
+            "could not convert column \"{column}\" of {label}: {what} has no form in Kafka Connect; type.mapping=exact may \
+             carry it as text"
+        )),
     }
 }
 

@@ -47,13 +47,15 @@ pub(super) struct Shape {
     pub(super) columns: Vec<Column>,
     pub(super) schema: Arc<Schema>,
     /// One for each selected column; offset columns are found by their places.
-    pub(super) decoders: Vec<(Arc<str>, FieldDecoder)>,
+    pub(super) decoders: Arc<[(Arc<str>, FieldDecoder)]>,
     /// The place of the incrementing column and its type.
     pub(super) id: Option<(usize, PgType)>,
     /// The places of the timestamp columns and their types.
     pub(super) times: Vec<(usize, PgType)>,
     /// For each selected column, if it is a timestamp column: its rank in COALESCE's order, and its type.
     pub(super) ranks: Vec<Option<(usize, PgType)>>,
+    /// The place after the last offset column.
+    pub(super) offsets_end: usize,
     pub(super) statement: Statement,
     /// Whether pages by key are cheap.
     pub(super) indexed: bool,
@@ -174,6 +176,7 @@ pub(super) async fn plan(
     let times = offsets.1.iter().map(place).collect::<Result<Vec<_>>>()?;
     let rank = |at: usize| times.iter().position(|(place, _)| *place == at).map(|rank| (rank, times[rank].1));
     let ranks = (0..decoders.len()).map(rank).collect();
+    let offsets_end = id.iter().chain(&times).map(|(place, _)| place + 1).max().unwrap_or(0);
     let mut schema = Schema::structure(fields);
     if let Relation::Table(table) = relation {
         schema = schema.with_name(table.name.as_str());
@@ -189,7 +192,17 @@ pub(super) async fn plan(
         zone: config.decode.zone.clone(),
         suffix: config.suffix.clone(),
     };
-    Ok(Shape { columns, schema: Arc::new(schema), decoders, id, times, ranks, statement, indexed })
+    Ok(Shape {
+        columns,
+        schema: Arc::new(schema),
+        decoders: decoders.into(),
+        id,
+        times,
+        ranks,
+        offsets_end,
+        statement,
+        indexed,
+    })
 }
 
 /// How a column is selected and decoded, and its schema; `None` if it is left out.

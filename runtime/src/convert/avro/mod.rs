@@ -271,7 +271,16 @@ impl Converter for AvroConverter {
     }
 
     fn decode(&mut self, topic: &str, bytes: Option<&Bytes>) -> Result<Datum, Failure> {
-        let Some(bytes) = bytes else { return Ok(Datum::default()) };
+        let mut datum = Datum::default();
+        self.decode_into(topic, bytes, &mut datum)?;
+        Ok(datum)
+    }
+
+    fn decode_into(&mut self, topic: &str, bytes: Option<&Bytes>, datum: &mut Datum) -> Result<(), Failure> {
+        let Some(bytes) = bytes else {
+            *datum = Datum::default();
+            return Ok(());
+        };
         let fail = |cause: String| {
             let message = format!("Failed to deserialize data for topic {topic} to Avro: ");
             Failure::Record(Error::data(message).caused_by(serialization(cause)))
@@ -281,14 +290,16 @@ impl Converter for AvroConverter {
             return Err(Failure::Miss(Miss::Schema { topic: topic.to_owned(), id }));
         };
         let start = bytes.len() - body.len();
-        if plan.raw {
-            return Ok(Datum::new(Arc::clone(&plan.schema), Value::Bytes(bytes.slice(start..))));
+        if !datum.schema.as_ref().is_some_and(|schema| Arc::ptr_eq(schema, &plan.schema)) {
+            datum.schema = Some(Arc::clone(&plan.schema));
         }
-        let value = plan
-            .reader
-            .read(&mut Input::new(bytes, start))
-            .map_err(|error| fail(format!("Error deserializing Avro message for id {id}: {error}")))?;
-        Ok(Datum::new(Arc::clone(&plan.schema), value))
+        if plan.raw {
+            datum.value = Value::Bytes(bytes.slice(start..));
+            return Ok(());
+        }
+        plan.reader
+            .read_over(&mut Input::new(bytes, start), &mut datum.value)
+            .map_err(|error| fail(format!("Error deserializing Avro message for id {id}: {error}")))
     }
 
     async fn resolve(&mut self, miss: Miss) -> Result<()> {

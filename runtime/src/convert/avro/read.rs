@@ -152,12 +152,28 @@ impl Reader {
     /// # Errors
     /// What is wrong with the bytes.
     pub(super) fn read(&self, input: &mut Input<'_>) -> Result<Value> {
+        let mut value = Value::Null;
+        self.read_over(input, &mut value)?;
+        Ok(value)
+    }
+
+    /// Reads the value at a place over another one, whose memory is used again; after an error that is anything.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub(super) fn read_over(&self, input: &mut Input<'_>, value: &mut Value) -> Result<()> {
         if let Op::Record(fields) = &self.op {
-            return read_record(fields, input).map(Value::Struct);
+            if let Value::Struct(values) = value {
+                values.clear();
+                return fields.iter().try_for_each(|field| field.read_into(input, values));
+            }
+            *value = Value::Struct(read_record(fields, input)?);
+            return Ok(());
         }
-        let mut value = Vec::with_capacity(1);
-        self.read_into(input, &mut value)?;
-        Ok(value.pop().unwrap_or_default())
+        let mut values = Vec::with_capacity(1);
+        self.read_into(input, &mut values)?;
+        *value = values.pop().unwrap_or_default();
+        Ok(())
     }
 
     /// Reads a value to the end of `out`. Values are made where they stay: handing them up as results costs more than
