@@ -1,6 +1,8 @@
 //! A value in memory. Logical types (Decimal, Date, Time, Timestamp) travel in the form of their base type, so that no
 //! conversion happens unless a converter or connector needs one.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -104,6 +106,58 @@ impl Value {
             Self::Array(_) => "java.util.ArrayList",
             Self::Map(_) => "java.util.HashMap",
             Self::Struct(_) => "org.apache.kafka.connect.data.Struct",
+        }
+    }
+}
+
+/// Values that are added where they stay. Each is a function of its own, not inlined: a value of one of several kinds is
+/// else built on the stack byte by byte and copied at once, which costs more than decoding it.
+impl Value {
+    /// Adds [`Value::Null`].
+    #[inline(never)]
+    pub fn push_null(values: &mut Vec<Self>) {
+        values.push(Self::Null);
+    }
+
+    /// Adds [`Value::Boolean`].
+    #[inline(never)]
+    pub fn push_boolean(values: &mut Vec<Self>, truth: bool) {
+        values.push(Self::Boolean(truth));
+    }
+
+    /// Adds [`Value::Int32`].
+    #[inline(never)]
+    pub fn push_int32(values: &mut Vec<Self>, number: i32) {
+        values.push(Self::Int32(number));
+    }
+
+    /// Adds [`Value::Int64`].
+    #[inline(never)]
+    pub fn push_int64(values: &mut Vec<Self>, number: i64) {
+        values.push(Self::Int64(number));
+    }
+
+    /// Adds [`Value::Float64`].
+    #[inline(never)]
+    pub fn push_float64(values: &mut Vec<Self>, number: f64) {
+        values.push(Self::Float64(number));
+    }
+
+    /// Adds [`Value::Bytes`], a part of a buffer.
+    #[inline(never)]
+    pub fn push_bytes(values: &mut Vec<Self>, buffer: &Bytes, at: Range<usize>) {
+        values.push(Self::Bytes(buffer.slice(at)));
+    }
+
+    /// Adds [`Value::String`], a part of a buffer; false, and nothing is added, if that is not UTF-8.
+    #[inline(never)]
+    pub fn push_text(values: &mut Vec<Self>, buffer: &Bytes, at: Range<usize>) -> bool {
+        match ByteString::try_from(buffer.slice(at)) {
+            Ok(text) => {
+                values.push(Self::String(text));
+                true
+            }
+            Err(_) => false,
         }
     }
 }

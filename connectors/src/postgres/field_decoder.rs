@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use super::exact;
 use super::numeric::{NotDecimal, RawNumeric};
@@ -136,15 +135,19 @@ impl FieldDecoder {
     #[inline]
     pub fn decode_into(&self, row: &Bytes, at: Range<usize>, out: &mut Vec<Value>) -> Result<(), FieldError> {
         match self {
-            Self::Int32 => out.push(Value::Int32(i32::from_be_bytes(fixed(&row[at])?))),
-            Self::Int64 => out.push(Value::Int64(i64::from_be_bytes(fixed(&row[at])?))),
-            Self::Float64 => out.push(Value::Float64(f64::from_be_bytes(fixed(&row[at])?))),
-            Self::Bool => out.push(Value::Boolean(fixed::<1>(&row[at])?[0] != 0)),
-            Self::Text => out.push(Value::String(utf8(row.slice(at))?)),
-            Self::Jsonb if !at.is_empty() && row[at.start] == 1 => {
-                out.push(Value::String(utf8(row.slice(at.start + 1..at.end))?));
+            Self::Int32 => Value::push_int32(out, i32::from_be_bytes(fixed(&row[at])?)),
+            Self::Int64 => Value::push_int64(out, i64::from_be_bytes(fixed(&row[at])?)),
+            Self::Float64 => Value::push_float64(out, f64::from_be_bytes(fixed(&row[at])?)),
+            Self::Bool => Value::push_boolean(out, fixed::<1>(&row[at])?[0] != 0),
+            Self::Text => push_text(out, row, at)?,
+            Self::Jsonb if !at.is_empty() && row[at.start] == 1 => push_text(out, row, at.start + 1..at.end)?,
+            Self::Bytes => Value::push_bytes(out, row, at),
+            Self::Timestamp(Granularity::ConnectLogical, zone, false) => {
+                Value::push_int64(out, millis(i64::from_be_bytes(fixed(&row[at])?), zone));
             }
-            Self::Bytes => out.push(Value::Bytes(row.slice(at))),
+            Self::TimestampTz(Granularity::ConnectLogical, _, false) => {
+                Value::push_int64(out, millis(i64::from_be_bytes(fixed(&row[at])?), &Zone::Utc));
+            }
             Self::Exact(kind) => out.push(exact::decode(*kind, &row.slice(at))?),
             _ => out.push(self.decode_slice(&row[at])?),
         }
@@ -234,8 +237,8 @@ fn fixed<const N: usize>(field: &[u8]) -> Result<[u8; N], FieldError> {
     field.try_into().map_err(|_| FieldError::Shape)
 }
 
-fn utf8(field: Bytes) -> Result<ByteString, FieldError> {
-    ByteString::try_from(field).map_err(|_| FieldError::Shape)
+fn push_text(out: &mut Vec<Value>, row: &Bytes, at: Range<usize>) -> Result<(), FieldError> {
+    if Value::push_text(out, row, at) { Ok(()) } else { Err(FieldError::Shape) }
 }
 
 fn character(byte: u8) -> Value {
@@ -258,15 +261,15 @@ fn whole(number: i64, kind: Type) -> Option<Value> {
 
 fn uuid(bytes: [u8; 16]) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut out = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push(char::from(HEX[usize::from(byte >> 4)]));
-        out.push(char::from(HEX[usize::from(byte & 15)]));
+    let mut out = [b'-'; 36];
+    let mut at = 0;
+    for (index, byte) in bytes.into_iter().enumerate() {
+        at += usize::from(matches!(index, 4 | 6 | 8 | 10));
+        out[at] = HEX[usize::from(byte >> 4)];
+        out[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
     }
-    out
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Infinite dates become the extreme INT32s, which the sink turns back; the original fails on them.
@@ -294,6 +297,15 @@ fn time_tz(field: [u8; 12]) -> Value {
     let west = i64::from(i32::from_be_bytes([i, j, k, l]));
     let millis = (micros / 1000 + west * 1000).rem_euclid(DAY_MILLIS);
     Value::Int32(i32::try_from(millis).unwrap_or(0))
+}
+
+/// Milliseconds since 1970 of a raw timestamp.
+fn millis(raw: i64, zone: &Zone) -> i64 {
+    match raw {
+        i64::MAX => temporal::INFINITY_MILLIS,
+        i64::MIN => temporal::NEGATIVE_INFINITY_MILLIS,
+        raw => zone.to_instant(raw.saturating_add(PG_EPOCH_MICROS)).div_euclid(1000),
+    }
 }
 
 fn timestamp(raw: i64, granularity: Granularity, zone: &Zone, legacy: bool, zoned: bool) -> Value {

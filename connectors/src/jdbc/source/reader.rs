@@ -21,10 +21,14 @@ use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
 use crate::postgres::failure;
 
-/// Rows of a batch where the user sets no limit, and of a page.
+/// Rows of a batch where the user sets no limit,
 const BATCH_ROWS: usize = 10_000;
-/// Bytes of a batch.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// and about its bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// Rows of a page,
+const PAGE_ROWS: usize = 50_000;
+/// and about its bytes.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// One table or query with its progress.
 #[derive(Debug)]
@@ -161,7 +165,7 @@ impl Reader {
             let paging = paging(session, target, config);
             let read = page::read(session, target, config, bound, paging, limits, &self.batches).await?;
             if let Some(average) = read.bytes.checked_div(read.rows) {
-                target.page_rows = (BATCH_BYTES / average.max(1)).clamp(500, BATCH_ROWS);
+                target.page_rows = (PAGE_BYTES / average.max(1)).clamp(500, PAGE_ROWS);
             }
             match paging {
                 Paging::Keyset(rows) if read.rows >= rows && !self.stop.is_cancelled() => {}

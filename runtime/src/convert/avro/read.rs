@@ -1,5 +1,7 @@
 //! Reads Avro binary into values by the plan of the writer's schema. Text and bytes share the record's buffer.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use towline_connectors::data::Value;
@@ -94,24 +96,28 @@ impl<'a> Input<'a> {
     }
 
     #[inline]
-    fn slice(&mut self, length: usize) -> Result<Bytes> {
+    fn part(&mut self, length: usize) -> Result<Range<usize>> {
         if self.source.len() - self.at < length {
             return Err(AvroError::Truncated);
         }
-        let bytes = self.source.slice(self.at..self.at + length);
         self.at += length;
-        Ok(bytes)
+        Ok(self.at - length..self.at)
     }
 
+    fn slice(&mut self, length: usize) -> Result<Bytes> {
+        self.part(length).map(|at| self.source.slice(at))
+    }
+
+    /// Where bytes with their length in front lie.
     #[inline]
-    fn bytes(&mut self) -> Result<Bytes> {
+    fn range(&mut self) -> Result<Range<usize>> {
         let length = self.long()?;
-        self.slice(usize::try_from(length).map_err(|_| AvroError::BadLength(length))?)
+        self.part(usize::try_from(length).map_err(|_| AvroError::BadLength(length))?)
     }
 
-    #[inline]
     fn text(&mut self) -> Result<ByteString> {
-        ByteString::try_from(self.bytes()?).map_err(|_| AvroError::NotUtf8)
+        let at = self.range()?;
+        ByteString::try_from(self.source.slice(at)).map_err(|_| AvroError::NotUtf8)
     }
 
     fn index(&mut self, limit: usize) -> Result<usize> {
@@ -176,20 +182,27 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a value to the end of `out`. Values are made where they stay: handing them up as results costs more than
-    /// reading them.
+    /// Reads a value to the end of `out`.
     fn read_into(&self, input: &mut Input<'_>, out: &mut Vec<Value>) -> Result<()> {
         match &self.op {
             Op::Nullable { null, inner } => match input.index(2)? {
-                branch if branch == *null => out.push(Value::Null),
+                branch if branch == *null => Value::push_null(out),
                 _ => inner.read_into(input, out)?,
             },
-            Op::Int32 => out.push(Value::Int32(input.long()? as i32)),
-            Op::Int64 => out.push(Value::Int64(input.long()?)),
-            Op::String => out.push(Value::String(input.text()?)),
-            Op::Float64 => out.push(Value::Float64(f64::from_le_bytes(input.take()?))),
-            Op::Boolean => out.push(Value::Boolean(input.take::<1>()? != [0])),
-            Op::Bytes => out.push(Value::Bytes(input.bytes()?)),
+            Op::Int32 => Value::push_int32(out, input.long()? as i32),
+            Op::Int64 => Value::push_int64(out, input.long()?),
+            Op::String => {
+                let at = input.range()?;
+                if !Value::push_text(out, input.source, at) {
+                    return Err(AvroError::NotUtf8);
+                }
+            }
+            Op::Float64 => Value::push_float64(out, f64::from_le_bytes(input.take()?)),
+            Op::Boolean => Value::push_boolean(out, input.take::<1>()? != [0]),
+            Op::Bytes => {
+                let at = input.range()?;
+                Value::push_bytes(out, input.source, at);
+            }
             Op::Int8 => out.push(Value::Int8(input.long()? as i8)),
             Op::Int16 => out.push(Value::Int16(input.long()? as i16)),
             Op::Float32 => out.push(Value::Float32(f32::from_le_bytes(input.take()?))),

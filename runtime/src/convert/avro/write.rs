@@ -192,7 +192,12 @@ fn block<T>(out: &mut BytesMut, items: &[T], mut write: impl FnMut(&mut BytesMut
 
 #[inline]
 fn write_long(out: &mut BytesMut, number: i64) {
-    let mut rest = ((number << 1) ^ (number >> 63)) as u64;
+    let rest = ((number << 1) ^ (number >> 63)) as u64;
+    // Most numbers take one byte.
+    if rest < 0x80 { out.put_u8(rest as u8) } else { write_longer(out, rest) }
+}
+
+fn write_longer(out: &mut BytesMut, mut rest: u64) {
     let mut bytes = [0; 10];
     let mut length = 0;
     while rest >= 0x80 {

@@ -157,23 +157,25 @@ impl JsonConverter {
         Ok(true)
     }
 
-    fn read(&mut self, bytes: &Bytes) -> Result<Datum, ReadError> {
+    fn read(&mut self, bytes: &Bytes, datum: &mut Datum) -> Result<(), ReadError> {
         if !self.schemas_enabled || self.fixed.is_some() {
             if bytes.is_empty() {
-                return Ok(Datum::default());
+                *datum = Datum::default();
+                return Ok(());
             }
-            return payload(&self.fixed, &mut Scanner::new(bytes, 0));
+            return payload(&self.fixed, &mut Scanner::new(bytes, 0), datum);
         }
         if let Some(index) = self.envelopes.iter().position(|envelope| bytes.starts_with(&envelope.lead)) {
             self.envelopes.swap(0, index);
             let envelope = &self.envelopes[0];
             let mut scanner = Scanner::new(bytes, envelope.lead.len());
-            let datum = payload(&envelope.known, &mut scanner)?;
+            payload(&envelope.known, &mut scanner, datum)?;
             if scanner.eat(b'}') {
-                return Ok(datum);
+                return Ok(());
             }
         }
-        self.read_envelope(bytes)
+        *datum = self.read_envelope(bytes)?;
+        Ok(())
     }
 
     /// Reads an envelope whose schema is not known yet, or whose members stand in another order.
@@ -204,7 +206,9 @@ impl JsonConverter {
             let lead = Bytes::copy_from_slice(&bytes[..at]);
             self.envelopes.insert(0, Envelope { lead, known: known.clone() });
         }
-        payload(&known, &mut Scanner::new(&body, 0))
+        let mut datum = Datum::default();
+        payload(&known, &mut Scanner::new(&body, 0), &mut datum)?;
+        Ok(datum)
     }
 
     fn known(&mut self, text: &Bytes) -> Result<Known> {
@@ -234,11 +238,17 @@ fn plan_reader(text: &Bytes, settings: &Settings) -> Result<Known> {
     Ok(Some(Arc::new((Arc::new(schema), reader))))
 }
 
-fn payload(known: &Known, scanner: &mut Scanner<'_>) -> Result<Datum, ReadError> {
+fn payload(known: &Known, scanner: &mut Scanner<'_>, datum: &mut Datum) -> Result<(), ReadError> {
     match known.as_deref() {
-        Some((schema, reader)) => Ok(Datum::new(Arc::clone(schema), reader.read(scanner)?)),
-        None => read_schemaless(scanner, 0).map(Datum::schemaless),
+        Some((schema, reader)) => {
+            reader.read_over(scanner, &mut datum.value)?;
+            if !datum.schema.as_ref().is_some_and(|before| Arc::ptr_eq(before, schema)) {
+                datum.schema = Some(Arc::clone(schema));
+            }
+        }
+        None => *datum = Datum::schemaless(read_schemaless(scanner, 0)?),
     }
+    Ok(())
 }
 
 fn parse_failure(cause: SyntaxError) -> Error {
@@ -257,11 +267,20 @@ impl Converter for JsonConverter {
         Ok(self.write(schema, value, out)?)
     }
 
-    fn decode(&mut self, _topic: &str, bytes: Option<&Bytes>) -> Result<Datum, Failure> {
-        let Some(bytes) = bytes else {
-            let schema = self.fixed.as_ref().map(|known| Arc::clone(&known.0));
-            return Ok(Datum { schema, value: Value::Null });
-        };
-        Ok(self.read(bytes).map_err(Error::from)?)
+    fn decode(&mut self, topic: &str, bytes: Option<&Bytes>) -> Result<Datum, Failure> {
+        let mut datum = Datum::default();
+        self.decode_into(topic, bytes, &mut datum)?;
+        Ok(datum)
+    }
+
+    fn decode_into(&mut self, _topic: &str, bytes: Option<&Bytes>, datum: &mut Datum) -> Result<(), Failure> {
+        match bytes {
+            Some(bytes) => self.read(bytes, datum).map_err(Error::from)?,
+            None => {
+                let schema = self.fixed.as_ref().map(|known| Arc::clone(&known.0));
+                *datum = Datum { schema, value: Value::Null };
+            }
+        }
+        Ok(())
     }
 }

@@ -119,67 +119,95 @@ impl Reader {
 
     /// Reads the value that comes next.
     pub(super) fn read(&self, scanner: &mut Scanner<'_>) -> Result<Value> {
+        let mut value = Value::Null;
+        self.read_over(scanner, &mut value)?;
+        Ok(value)
+    }
+
+    /// Reads the value that comes next over another one, whose memory is used again; after an error that is anything.
+    pub(super) fn read_over(&self, scanner: &mut Scanner<'_>, value: &mut Value) -> Result<()> {
+        if let (Op::Struct(members), Node::Object) = (&self.op, scanner.peek()?) {
+            let mut values = match std::mem::take(value) {
+                Value::Struct(values) => values,
+                _ => Vec::with_capacity(members.len()),
+            };
+            values.clear();
+            self.structure(members, scanner, &mut values)?;
+            *value = Value::Struct(values);
+            return Ok(());
+        }
+        let mut values = Vec::with_capacity(1);
+        self.read_into(scanner, &mut values)?;
+        *value = values.pop().unwrap_or_default();
+        Ok(())
+    }
+
+    /// Reads the value that comes next to the end of `out`.
+    fn read_into(&self, scanner: &mut Scanner<'_>, out: &mut Vec<Value>) -> Result<()> {
         let node = scanner.peek()?;
         if node == Node::Null {
             scanner.null()?;
-            return self.absent();
+            match &self.null {
+                Some(Value::Null) => Value::push_null(out),
+                _ => out.push(self.absent()?),
+            }
+            return Ok(());
         }
         match (&self.op, node) {
-            (Op::Scalar, node) => self.scalar(node, scanner),
-            (Op::Struct(members), Node::Object) => self.structure(members, scanner),
-            (Op::Struct(_), _) => wrong_node("Structs should be encoded as JSON objects", node),
-            (Op::Logical(logical), node) => read_logical(*logical, node, scanner),
+            (Op::Scalar, node) => return self.scalar(node, scanner, out),
+            (Op::Struct(members), Node::Object) => {
+                let mut values = Vec::with_capacity(members.len());
+                self.structure(members, scanner, &mut values)?;
+                out.push(Value::Struct(values));
+            }
+            (Op::Struct(_), _) => return wrong_node("Structs should be encoded as JSON objects", node),
+            (Op::Logical(logical), node) => return read_logical(*logical, node, scanner, out),
             (Op::Array(items), Node::Array) => {
                 let mut values = Vec::new();
-                scanner.each(|scanner| {
-                    values.push(items.read(scanner)?);
-                    Ok::<_, ReadError>(())
-                })?;
-                Ok(Value::Array(values))
+                scanner.each(|scanner| items.read_into(scanner, &mut values))?;
+                out.push(Value::Array(values));
             }
-            (Op::Array(_), _) => wrong_node("Arrays should be encoded as JSON arrays", node),
+            (Op::Array(_), _) => return wrong_node("Arrays should be encoded as JSON arrays", node),
             (Op::Object(reader), Node::Object) => {
                 let mut entries = Vec::new();
                 scanner.members(|scanner, key| {
                     entries.push((Value::String(key), reader.read(scanner)?));
                     Ok::<_, ReadError>(())
                 })?;
-                Ok(Value::Map(entries))
+                out.push(Value::Map(entries));
             }
-            (Op::Object(_), _) => wrong_node("Maps with string fields should be encoded as JSON objects", node),
+            (Op::Object(_), _) => return wrong_node("Maps with string fields should be encoded as JSON objects", node),
             (Op::Pairs(keys, values), Node::Array) => {
                 let mut entries = Vec::new();
                 scanner.each(|scanner| {
                     entries.push(pair(keys, values, scanner)?);
                     Ok::<_, ReadError>(())
                 })?;
-                Ok(Value::Map(entries))
+                out.push(Value::Map(entries));
             }
             (Op::Pairs(..), _) => {
-                wrong_node("Maps with non-string fields should be encoded as JSON array of tuples", node)
+                return wrong_node("Maps with non-string fields should be encoded as JSON array of tuples", node);
             }
         }
+        Ok(())
     }
 
-    fn structure(&self, members: &[Member], scanner: &mut Scanner<'_>) -> Result<Value> {
+    /// Reads the members of an object to the end of `out`, which holds nothing yet.
+    fn structure(&self, members: &[Member], scanner: &mut Scanner<'_>, out: &mut Vec<Value>) -> Result<()> {
         let start = scanner.at();
         scanner.expect(b'{', "object expected")?;
-        let mut values = Vec::with_capacity(members.len());
         for (index, member) in members.iter().enumerate() {
             if (index > 0 && !scanner.eat(b',')) || !scanner.eat_exact(&member.lead) {
-                return self.in_any_order(members, scanner.back_to(start));
+                return self.in_any_order(members, scanner.back_to(start), out);
             }
-            values.push(member.reader.read(scanner)?);
+            member.reader.read_into(scanner, out)?;
         }
-        if scanner.eat(b'}') {
-            return Ok(Value::Struct(values));
-        }
-        self.in_any_order(members, scanner.back_to(start))
+        if scanner.eat(b'}') { Ok(()) } else { self.in_any_order(members, scanner.back_to(start), out) }
     }
 
     /// The slow way: members in any order, unknown ones ignored, absent ones as null.
     #[cold]
-    fn in_any_order(&self, members: &[Member], scanner: &mut Scanner<'_>) -> Result<Value> {
+    fn in_any_order(&self, members: &[Member], scanner: &mut Scanner<'_>, out: &mut Vec<Value>) -> Result<()> {
         let mut values: Vec<Option<Value>> = vec![None; members.len()];
         scanner.members(|scanner, key| {
             match members.iter().position(|member| *member.name == *key) {
@@ -188,47 +216,49 @@ impl Reader {
             }
             Ok::<_, ReadError>(())
         })?;
-        let values = values
-            .into_iter()
-            .zip(members)
-            .map(|(value, member)| value.map_or_else(|| member.reader.absent(), Ok))
-            .collect::<Result<_>>()?;
-        Ok(Value::Struct(values))
+        out.clear();
+        for (value, member) in values.into_iter().zip(members) {
+            out.push(value.map_or_else(|| member.reader.absent(), Ok)?);
+        }
+        Ok(())
     }
 
-    fn scalar(&self, node: Node, scanner: &mut Scanner<'_>) -> Result<Value> {
-        Ok(match (self.kind, node) {
-            (Type::String, Node::String) => Value::String(scanner.text()?),
-            (Type::Boolean, Node::Boolean) => Value::Boolean(scanner.boolean()?),
-            (Type::Float64, Node::Number) => Value::Float64(scanner.number()?.0.parse().unwrap_or(0.0)),
-            (Type::Float32, Node::Number) => Value::Float32(scanner.number()?.0.parse().unwrap_or(0.0)),
-            (Type::Float64, Node::String) => Value::Float64(special(&scanner.text()?)),
-            (Type::Float32, Node::String) => Value::Float32(special(&scanner.text()?) as f32),
+    fn scalar(&self, node: Node, scanner: &mut Scanner<'_>, out: &mut Vec<Value>) -> Result<()> {
+        match (self.kind, node) {
+            (Type::String, Node::String) => out.push(Value::String(scanner.text()?)),
+            (Type::Boolean, Node::Boolean) => Value::push_boolean(out, scanner.boolean()?),
+            (Type::Float64, Node::Number) => {
+                Value::push_float64(out, scanner.number()?.0.parse().unwrap_or(0.0));
+            }
+            (Type::Float32, Node::Number) => out.push(Value::Float32(scanner.number()?.0.parse().unwrap_or(0.0))),
+            (Type::Float64, Node::String) => Value::push_float64(out, special(&scanner.text()?)),
+            (Type::Float32, Node::String) => out.push(Value::Float32(special(&scanner.text()?) as f32)),
             (Type::Int8 | Type::Int16 | Type::Int32 | Type::Int64, Node::Number) => {
                 let (text, integer) = scanner.number()?;
-                self.integer(whole(text, integer))
+                self.integer(whole(text, integer), out);
             }
-            (Type::Bytes, Node::String) => Value::Bytes(decode_base64(&scanner.text()?)?),
+            (Type::Bytes, Node::String) => out.push(Value::Bytes(decode_base64(&scanner.text()?)?)),
             (kind, _) => {
                 scanner.skip()?;
                 match kind {
-                    Type::Boolean => Value::Boolean(false),
-                    Type::Float64 => Value::Float64(0.0),
-                    Type::Float32 => Value::Float32(0.0),
-                    Type::String | Type::Bytes => self.absent()?,
-                    _ => self.integer(0),
+                    Type::Boolean => Value::push_boolean(out, false),
+                    Type::Float64 => Value::push_float64(out, 0.0),
+                    Type::Float32 => out.push(Value::Float32(0.0)),
+                    Type::String | Type::Bytes => out.push(self.absent()?),
+                    _ => self.integer(0, out),
                 }
             }
-        })
+        }
+        Ok(())
     }
 
     /// Java's narrowing of a long.
-    fn integer(&self, number: i64) -> Value {
+    fn integer(&self, number: i64, out: &mut Vec<Value>) {
         match self.kind {
-            Type::Int8 => Value::Int8(number as i8),
-            Type::Int16 => Value::Int16(number as i16),
-            Type::Int32 => Value::Int32(number as i32),
-            _ => Value::Int64(number),
+            Type::Int8 => out.push(Value::Int8(number as i8)),
+            Type::Int16 => out.push(Value::Int16(number as i16)),
+            Type::Int32 => Value::push_int32(out, number as i32),
+            _ => Value::push_int64(out, number),
         }
     }
 }
@@ -259,7 +289,7 @@ fn pair(keys: &Reader, values: &Reader, scanner: &mut Scanner<'_>) -> Result<(Va
     }
 }
 
-fn read_logical(logical: Logical, node: Node, scanner: &mut Scanner<'_>) -> Result<Value> {
+fn read_logical(logical: Logical, node: Node, scanner: &mut Scanner<'_>, out: &mut Vec<Value>) -> Result<()> {
     let wrong = |name: &str, form: &str| {
         let message = format!("Invalid type for {name}, underlying representation should be {form} but was ");
         Err(ReadError::Data(Error::data(message + node.name())))
@@ -270,10 +300,10 @@ fn read_logical(logical: Logical, node: Node, scanner: &mut Scanner<'_>) -> Resu
             let number = Decimal::parse(text).and_then(|number| number.rescale(scale)).ok_or_else(|| {
                 Error::data(format!("Decimal value has mismatching scale for given Decimal schema: {text}"))
             })?;
-            Ok(Value::Bytes(number.to_bytes().into()))
+            out.push(Value::Bytes(number.to_bytes().into()));
         }
-        (Logical::Decimal { .. }, Node::String) => Ok(Value::Bytes(decode_base64(&scanner.text()?)?)),
-        (Logical::Decimal { .. }, _) => wrong("Decimal", "numeric or bytes"),
+        (Logical::Decimal { .. }, Node::String) => out.push(Value::Bytes(decode_base64(&scanner.text()?)?)),
+        (Logical::Decimal { .. }, _) => return wrong("Decimal", "numeric or bytes"),
         (Logical::Date | Logical::Time, _) => {
             let name = if logical == Logical::Date { "Date" } else { "Time" };
             if node != Node::Number {
@@ -281,16 +311,17 @@ fn read_logical(logical: Logical, node: Node, scanner: &mut Scanner<'_>) -> Resu
             }
             let (text, integer) = scanner.number()?;
             match text.parse::<i32>() {
-                Ok(number) if integer => Ok(Value::Int32(number)),
-                _ => wrong(name, "integer"),
+                Ok(number) if integer => Value::push_int32(out, number),
+                _ => return wrong(name, "integer"),
             }
         }
         (Logical::Timestamp, Node::Number) => match scanner.number()? {
-            (text, true) => Ok(Value::Int64(whole(text, true))),
-            (_, false) => wrong("Timestamp", "integral"),
+            (text, true) => Value::push_int64(out, whole(text, true)),
+            (_, false) => return wrong("Timestamp", "integral"),
         },
-        (Logical::Timestamp, _) => wrong("Timestamp", "integral"),
+        (Logical::Timestamp, _) => return wrong("Timestamp", "integral"),
     }
+    Ok(())
 }
 
 /// Base64 as Jackson reads it, padding included or not.

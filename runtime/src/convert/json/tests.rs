@@ -20,8 +20,15 @@ fn encode_with(entries: &[(&str, &str)], schema: Schema, value: Value) -> String
     String::from_utf8(out.to_vec()).unwrap()
 }
 
+/// Reads over a value that was used before, as the record loop does.
+fn read_with(converter: &mut JsonConverter, bytes: &[u8]) -> Result<Datum, ReadError> {
+    let mut datum = Datum::schemaless(Value::Struct(vec![Value::Int32(7)]));
+    converter.read(&Bytes::copy_from_slice(bytes), &mut datum)?;
+    Ok(datum)
+}
+
 fn decode(text: &str) -> Result<Datum> {
-    Ok(converter(&[]).read(&Bytes::copy_from_slice(text.as_bytes()))?)
+    Ok(read_with(&mut converter(&[]), text.as_bytes())?)
 }
 
 fn error(text: &str) -> String {
@@ -110,10 +117,10 @@ fn schemaless_values_and_tombstones() {
     assert_eq!(decode(r#"{"schema":null,"payload":{"a":1}}"#).unwrap(), map);
     assert!(!converter(&[]).write(None, &Value::Null, &mut out).unwrap());
     let mut plain = converter(&[("schemas.enable", "false")]);
-    assert_eq!(plain.read(&Bytes::from_static(b"null")).unwrap(), Datum::default());
-    assert_eq!(plain.read(&Bytes::from_static(b"")).unwrap(), Datum::default());
-    assert_eq!(plain.read(&Bytes::from_static(b"1.5")).unwrap().value, Value::Float64(1.5));
-    assert_eq!(plain.read(&Bytes::from_static(b"007")).unwrap().value, Value::Int64(7));
+    assert_eq!(read_with(&mut plain, b"null").unwrap(), Datum::default());
+    assert_eq!(read_with(&mut plain, b"").unwrap(), Datum::default());
+    assert_eq!(read_with(&mut plain, b"1.5").unwrap().value, Value::Float64(1.5));
+    assert_eq!(read_with(&mut plain, b"007").unwrap().value, Value::Int64(7));
 }
 
 #[test]
@@ -122,8 +129,8 @@ fn records_of_one_envelope_share_their_schema() {
     let text = encode(Schema::clone(&schema), value.clone());
     let mut converter = converter(&[]);
     let bytes = Bytes::from(text);
-    let first = converter.read(&bytes).unwrap();
-    let second = converter.read(&bytes).unwrap();
+    let first = read_with(&mut converter, &bytes).unwrap();
+    let second = read_with(&mut converter, &bytes).unwrap();
     assert_eq!(first.value, value);
     assert_eq!(first.schema.as_deref(), Some(&*schema));
     assert!(Arc::ptr_eq(first.schema.as_ref().unwrap(), second.schema.as_ref().unwrap()));
@@ -208,7 +215,7 @@ fn scalars_convert_as_jackson_does() {
 fn deep_nesting_is_refused() {
     let mut plain = converter(&[("schemas.enable", "false")]);
     for open in ["[", "{\"a\":"] {
-        assert!(plain.read(&Bytes::from(open.repeat(100_000))).is_err());
+        assert!(read_with(&mut plain, open.repeat(100_000).as_bytes()).is_err());
         assert!(decode(&format!("{{\"schema\":{}", open.repeat(100_000))).is_err());
     }
 }
@@ -255,10 +262,10 @@ proptest! {
         let datum = Datum::new(Arc::new(schema), value);
         converter.write(datum.schema.as_ref(), &datum.value, &mut out).unwrap();
         let bytes = out.freeze();
-        prop_assert_eq!(&converter.read(&bytes).unwrap(), &datum);
-        prop_assert_eq!(&converter.read(&bytes).unwrap(), &datum);
+        prop_assert_eq!(&read_with(&mut converter, &bytes).unwrap(), &datum);
+        prop_assert_eq!(&read_with(&mut converter, &bytes).unwrap(), &datum);
         for end in 0..bytes.len() {
-            let _ = converter.read(&bytes.slice(..end));
+            let _ = read_with(&mut converter, &bytes[..end]);
         }
         serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
     }
@@ -266,9 +273,9 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>, text in "[\\[\\]{}\":,\\\\0-9eEu.+a-z-]*") {
         let mut plain = converter(&[("schemas.enable", "false")]);
-        let _ = plain.read(&Bytes::from(bytes.clone()));
-        let _ = plain.read(&Bytes::from(text.clone()));
-        let _ = converter(&[]).read(&Bytes::from(bytes));
+        let _ = read_with(&mut plain, &bytes);
+        let _ = read_with(&mut plain, text.as_bytes());
+        let _ = read_with(&mut converter(&[]), &bytes);
         let _ = decode(&format!("{{\"schema\":{text},\"payload\":1}}"));
         let _ = decode(&format!("{{\"schema\":{{\"type\":\"int32\"}},\"payload\":{text}}}"));
     }

@@ -16,7 +16,7 @@ use super::{failed, incoming};
 use crate::kafka::{GroupEvent, IncomingBatch};
 
 /// Reading goes on ahead of the task until this many records wait,
-const AHEAD_RECORDS: usize = 10_000;
+const AHEAD_RECORDS: usize = 40_000;
 /// or about this many bytes.
 const AHEAD_BYTES: usize = 8 << 20;
 const FETCH: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
