@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kafka_protocol::ResponseError;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) use rules::check_name;
@@ -118,6 +119,8 @@ pub(crate) struct Cluster {
     changes: Mutex<Changes>,
     /// Held while checkpoints are written: two writers of one file would take each other's temporary file away.
     checkpoints: Mutex<()>,
+    /// Changes whenever a topic comes, goes or grows.
+    revision: watch::Sender<u64>,
 }
 
 impl Cluster {
@@ -141,6 +144,7 @@ impl Cluster {
             state: RwLock::new(State { broker_configs: metadata.broker_configs.clone(), ..State::default() }),
             changes: Mutex::new(Changes { closed: false, metadata: Metadata::default(), producer_ids: 0..0 }),
             checkpoints: Mutex::new(()),
+            revision: watch::Sender::new(0),
             fs,
             config,
         };
@@ -223,6 +227,15 @@ impl Cluster {
         self.read(|state| state.broker_configs.clone())
     }
 
+    /// Changes whenever a topic comes, goes or grows.
+    pub(crate) fn watch_topics(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    fn topics_changed(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
     /// The topic of that name.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.read(|state| state.topics.get(name).cloned())
@@ -269,6 +282,7 @@ impl Cluster {
                 state.by_id.insert(id, name.clone());
                 state.topics.insert(name, topic.clone());
             });
+            self.topics_changed();
             tracing::info!(topic = new.name, partitions = topic.partitions.len(), "topic created");
         }
         Ok(topic)
@@ -291,6 +305,7 @@ impl Cluster {
             state.topics.remove(name);
             state.by_id.remove(&topic.id);
         });
+        self.topics_changed();
         for partition in &topic.partitions {
             let exists = {
                 let mut log = partition.log();
@@ -332,6 +347,7 @@ impl Cluster {
         }
         self.commit(&mut changes, metadata)?;
         self.replace(&topic, partitions, topic.overrides.clone());
+        self.topics_changed();
         Ok(())
     }
 
