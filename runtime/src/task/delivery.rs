@@ -146,7 +146,10 @@ impl Delivery {
         let way = if context.worker.exactly_once_sources() && !elsewhere {
             let id = format!("{}-{}-{}", context.worker.text("group.id"), context.connector, context.task);
             let interval = boundary(context)?;
-            settings.entry("transaction.timeout.ms".to_owned()).or_insert_with(|| timeout(interval).to_string());
+            let allowed = context.kafka.longest_transaction_ms();
+            let own = settings.entry("transaction.timeout.ms".to_owned());
+            let timeout = own.or_insert_with(|| timeout(interval, allowed).to_string()).trim().parse().ok();
+            let interval = timeout.map_or(interval, |millis| interval.min(Duration::from_millis(millis) / 2));
             let producer = context.kafka.transactional_producer(&id, &settings).await?;
             context.stores.offsets.catch_up(context.kafka.as_ref()).await?;
             let tolerance = Tolerance::new(&context.connector, context.task, &context.connector_props);
@@ -314,10 +317,11 @@ fn judged(tolerance: &Tolerance, error: Error) -> Result<()> {
 }
 
 /// Milliseconds after which an open transaction is given up: well beyond its own length and an outage of the registry,
-/// within what brokers allow by default.
-fn timeout(interval: Duration) -> u128 {
+/// within what the broker allows, or else brokers by default.
+fn timeout(interval: Duration, allowed: Option<i32>) -> u128 {
     const MOST: u128 = 900_000;
-    interval.as_millis().saturating_mul(2).clamp(300_000, MOST)
+    let allowed = allowed.and_then(|millis| u128::try_from(millis).ok()).unwrap_or(MOST);
+    interval.as_millis().saturating_mul(2).clamp(300_000, MOST).min(allowed)
 }
 
 /// How long a transaction collects polls.
@@ -332,5 +336,19 @@ fn boundary(context: &TaskContext) -> Result<Duration> {
         other => Err(Error::config(format!(
             "transaction.boundary={other} is not supported by this connector: use poll or interval"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_lasts_no_longer_than_the_broker_allows() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert_eq!(timeout(Duration::ZERO, None), 300_000);
+        assert_eq!(timeout(minutes(60), None), 900_000);
+        assert_eq!(timeout(minutes(5), Some(3_600_000)), 600_000);
+        assert_eq!(timeout(minutes(5), Some(60_000)), 60_000);
     }
 }

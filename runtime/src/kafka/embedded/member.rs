@@ -261,12 +261,7 @@ impl Member {
     }
 
     /// Asks the task where to start, then reads until something ends it.
-    async fn take_up(
-        &mut self,
-        assignment: Assignment,
-        wanted: &BTreeSet<String>,
-        channels: &mut Channels,
-    ) -> Ended {
+    async fn take_up(&mut self, assignment: Assignment, wanted: &BTreeSet<String>, channels: &mut Channels) -> Ended {
         let mut beat = ticks(self.settings.heartbeat);
         let mut partitions = Vec::new();
         for (topic, own) in assignment {
