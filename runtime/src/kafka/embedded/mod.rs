@@ -7,6 +7,8 @@ mod member;
 mod partitioner;
 mod producer;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::collections::BTreeMap;

@@ -112,8 +112,9 @@ impl LogReader for EmbeddedLogReader {
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
-    use towline_broker::{Acks, BatchBuilder, Broker, BrokerConfig, NewTopic};
+    use towline_broker::{Acks, BatchBuilder, NewTopic};
 
+    use super::super::tests::start;
     use super::*;
 
     /// The checksum of batches (CRC-32C), bit by bit.
@@ -140,10 +141,7 @@ mod tests {
     #[tokio::test]
     async fn passes_over_a_record_that_cannot_be_read() {
         let dir = tempfile::tempdir().unwrap();
-        let properties = [("log.dirs", dir.path().to_str().unwrap()), ("listeners", "PLAINTEXT://127.0.0.1:0")];
-        let properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let (config, _) = BrokerConfig::from_properties(&properties).unwrap();
-        let broker = Broker::start(config).await.unwrap();
+        let broker = start(dir.path()).await;
         let handle = broker.handle();
         let configs = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
         let new = NewTopic { name: "state".to_owned(), partitions: 1, replication_factor: 1, configs };
