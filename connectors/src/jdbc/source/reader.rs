@@ -161,8 +161,9 @@ impl Reader {
             if let Some(average) = read.bytes.checked_div(read.rows) {
                 target.page_rows = (BATCH_BYTES / average.max(1)).clamp(500, BATCH_ROWS);
             }
+            let at_bound = bound.id.is_some() && target.progress.id >= bound.id;
             match paging {
-                Paging::Keyset(rows) if read.rows >= rows && !self.stop.is_cancelled() => {}
+                Paging::Keyset(rows) if read.rows >= rows && !at_bound && !self.stop.is_cancelled() => {}
                 _ => return Ok(None),
             }
         }
