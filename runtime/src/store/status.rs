@@ -13,6 +13,8 @@ use super::json_of;
 use crate::kafka::compacted_log::{CompactedLogs, LogState};
 use crate::kafka::{Incoming, Outgoing};
 
+/// How long notes are gathered before they are written.
+const GATHERED: Duration = Duration::from_millis(200);
 /// The pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -214,7 +216,10 @@ impl StatusStore {
             // Both are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.noted.notified() => {}
+                () = async {
+                    self.noted.notified().await;
+                    tokio::time::sleep(GATHERED).await;
+                } => {}
             }
             while let Err(error) = self.write_noted().await {
                 tracing::warn!(topic = %self.topic, %error, "the use of topics is not noted yet");

@@ -24,6 +24,9 @@ const FETCH: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_w
 const TOPICS_QUIET: Duration = Duration::from_millis(100);
 /// and at the latest so long after the first one: a rebalance gives up all that is under way.
 const TOPICS_AT_MOST: Duration = Duration::from_millis(500);
+/// Both double with each rebalance for topics that follows the one before it within this time, so often at most.
+const TOPICS_FOLLOW: Duration = Duration::from_secs(10);
+const DOUBLED: u32 = 3;
 /// How long a rebalance waits for the task to flush and commit.
 const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after something failed.
@@ -38,6 +41,8 @@ pub(super) struct Member {
     member_id: String,
     /// As the leader: what was shared out last.
     shared: Option<Shared>,
+    /// Rebalances for topics that followed each other, and when the last one was.
+    for_topics: (u32, Option<Instant>),
     positions: Vec<Place>,
     waiting: Vec<IncomingBatch>,
     waiting_records: usize,
@@ -90,6 +95,7 @@ impl Member {
             wanted,
             member_id: String::new(),
             shared: None,
+            for_topics: (0, None),
             positions: Vec::new(),
             waiting: Vec::new(),
             waiting_records: 0,
@@ -169,6 +175,12 @@ impl Member {
         let shared = self.shared.as_ref();
         matches!(self.wanted, Wanted::Pattern(_))
             || shared.is_some_and(|shared| self.counts(&shared.wanted).len() < shared.wanted.len())
+    }
+
+    fn note_rejoin(&mut self, now: Instant) {
+        let (doubled, last) = self.for_topics;
+        let follows = last.is_some_and(|last| now - last < TOPICS_FOLLOW);
+        self.for_topics = (if follows { DOUBLED.min(doubled + 1) } else { 1 }, Some(now));
     }
 
     async fn join(&mut self, wanted: &BTreeSet<String>) -> Result<Assignment> {
@@ -348,11 +360,14 @@ impl Member {
                         return Ended::Rejoin;
                     }
                     let now = Instant::now();
-                    let (_, latest) = rejoin.unwrap_or((now, now + TOPICS_AT_MOST));
-                    rejoin = Some((latest.min(now + TOPICS_QUIET), latest));
+                    let follows = self.for_topics.1.is_some_and(|last| now - last < TOPICS_FOLLOW);
+                    let patience = if follows { 1 << self.for_topics.0 } else { 1 };
+                    let (_, latest) = rejoin.unwrap_or((now, now + TOPICS_AT_MOST * patience));
+                    rejoin = Some((latest.min(now + TOPICS_QUIET * patience), latest));
                 },
                 () = until(rejoin.map(|(at, _)| at)) => {
                     if self.is_outdated(wanted) {
+                        self.note_rejoin(Instant::now());
                         return Ended::Rejoin;
                     }
                     rejoin = None;
