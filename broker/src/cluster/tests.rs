@@ -77,7 +77,7 @@ fn topics_that_are_created_together_are_all_there_and_each_name_once() {
     };
     assert_eq!(refused(&outcomes[20..22]), [ResponseError::TopicAlreadyExists]);
     assert_eq!(refused(&outcomes[22..]), [ResponseError::InvalidTopicException]);
-    assert_eq!(Cluster::open(fs.clone(), config.clone(), false).unwrap().topics().len(), 22);
+    assert_eq!(Cluster::open(fs, config, false).unwrap().topics().len(), 22);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use towline_broker::{FetchFrom, FetchLimits, Fetched, Handle, JoinReply, JoinRequest, ResponseError, SyncRequest};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
+use super::arrivals::Arrivals;
 use super::assignor::{self, Assignment, PROTOCOLS, Wanting};
 use super::group::{GroupSettings, Identity, Read, Reset, Wanted};
 use super::{failed, incoming};
@@ -20,13 +21,6 @@ const AHEAD_RECORDS: usize = 10_000;
 /// or about this many bytes.
 const AHEAD_BYTES: usize = 8 << 20;
 const FETCH: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
-/// While more of the wanted topics may come, the group rebalances when none has come for so long,
-const TOPICS_QUIET: Duration = Duration::from_millis(100);
-/// and at the latest so long after the first one: a rebalance gives up all that is under way.
-const TOPICS_AT_MOST: Duration = Duration::from_millis(500);
-/// Both double with each rebalance for topics that follows the one before it within this time, so often at most.
-const TOPICS_FOLLOW: Duration = Duration::from_secs(10);
-const DOUBLED: u32 = 3;
 /// How long a rebalance waits for the task to flush and commit.
 const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after something failed.
@@ -41,8 +35,7 @@ pub(super) struct Member {
     member_id: String,
     /// As the leader: what was shared out last.
     shared: Option<Shared>,
-    /// Rebalances for topics that followed each other, and when the last one was.
-    for_topics: (u32, Option<Instant>),
+    arrivals: Arrivals,
     positions: Vec<Place>,
     waiting: Vec<IncomingBatch>,
     waiting_records: usize,
@@ -95,7 +88,7 @@ impl Member {
             wanted,
             member_id: String::new(),
             shared: None,
-            for_topics: (0, None),
+            arrivals: Arrivals::default(),
             positions: Vec::new(),
             waiting: Vec::new(),
             waiting_records: 0,
@@ -175,12 +168,6 @@ impl Member {
         let shared = self.shared.as_ref();
         matches!(self.wanted, Wanted::Pattern(_))
             || shared.is_some_and(|shared| self.counts(&shared.wanted).len() < shared.wanted.len())
-    }
-
-    fn note_rejoin(&mut self, now: Instant) {
-        let (doubled, last) = self.for_topics;
-        let follows = last.is_some_and(|last| now - last < TOPICS_FOLLOW);
-        self.for_topics = (if follows { DOUBLED.min(doubled + 1) } else { 1 }, Some(now));
     }
 
     async fn join(&mut self, wanted: &BTreeSet<String>) -> Result<Assignment> {
@@ -342,8 +329,6 @@ impl Member {
         let mut topics = handle.watch_topics();
         // Topics may have changed since they were looked up.
         topics.mark_changed();
-        // When to act on changes, and at the latest.
-        let mut rejoin: Option<(Instant, Instant)> = None;
         let mut not_before = Instant::now();
         loop {
             let paused = *channels.paused.borrow_and_update();
@@ -359,18 +344,14 @@ impl Member {
                     if !self.expects_more() {
                         return Ended::Rejoin;
                     }
-                    let now = Instant::now();
-                    let follows = self.for_topics.1.is_some_and(|last| now - last < TOPICS_FOLLOW);
-                    let patience = if follows { 1 << self.for_topics.0 } else { 1 };
-                    let (_, latest) = rejoin.unwrap_or((now, now + TOPICS_AT_MOST * patience));
-                    rejoin = Some((latest.min(now + TOPICS_QUIET * patience), latest));
+                    self.arrivals.changed(Instant::now());
                 },
-                () = until(rejoin.map(|(at, _)| at)) => {
-                    if self.is_outdated(wanted) {
-                        self.note_rejoin(Instant::now());
+                () = until(self.arrivals.due()) => {
+                    let outdated = self.is_outdated(wanted);
+                    self.arrivals.settled(outdated, Instant::now());
+                    if outdated {
                         return Ended::Rejoin;
                     }
-                    rejoin = None;
                 }
                 _ = channels.paused.changed() => {}
                 room = channels.records.reserve(), if !self.waiting.is_empty() && !paused => match room {

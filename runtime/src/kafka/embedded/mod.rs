@@ -1,6 +1,7 @@
 //! The adapter for the broker in this process: the port's calls become calls of the broker's own functions, the same
 //! that its request handlers use after decoding. Nothing is bypassed but sockets and frames.
 
+mod arrivals;
 mod assignor;
 mod group;
 mod member;
