@@ -138,7 +138,9 @@ row_wise() {
 
 # begin PATH: a new and empty towline, whose ports are in $kafka, $registry and $connect.
 begin() {
-    rm -rf "$bench/towline"
+    # The files of the run before are still there: ext4 takes its time to use those again that were just removed.
+    rm -rf "$bench/before"
+    if [ -d "$bench/towline" ]; then mv "$bench/towline" "$bench/before"; fi
     kafka=$(free_port) registry=$(free_port) connect=$(free_port)
     CONNECT_TOWLINE_KAFKA_ADAPTER=$1 start_towline "$bench" "$kafka" "$registry" "$connect" "$(free_port)"
 }
@@ -168,10 +170,26 @@ wait_for_rows() {
 
 # wait_until CONDITION: until it holds in the target.
 wait_until() {
+    wait_in_target "$1" "WHILE NOT ($1) LOOP COMMIT; PERFORM pg_sleep(0.01); END LOOP;"
+}
+
+# wait_for_tables COUNT ROWS: until tables many_1 to many_COUNT have so many rows each, looking at one at a time.
+wait_for_tables() {
+    wait_in_target "many_1 to many_$1 have $2 rows each" "
+        FOR n IN 1..$1 LOOP LOOP
+            EXECUTE 'SELECT max(id) FROM many_' || n INTO last;
+            EXIT WHEN last = $2;
+            COMMIT;
+            PERFORM pg_sleep(0.01);
+        END LOOP; END LOOP;"
+}
+
+# wait_in_target WHAT STATEMENTS: runs the statements; fails with WHAT if they take too long.
+wait_in_target() {
     sql "$target_port" >/dev/null 2>&1 <<SQL || fail "$1"
 SET statement_timeout = '600s';
-DO \$\$ BEGIN
-    WHILE NOT ($1) LOOP COMMIT; PERFORM pg_sleep(0.01); END LOOP;
+DO \$\$ DECLARE last int; BEGIN
+    $2
 END \$\$;
 SQL
 }
@@ -273,7 +291,7 @@ bench_tables() {
     pipeline iris $((each * 100)) embedded avro
     one=$rate
     for n in $(seq 100); do
-        sql "$source_port" -c "CREATE TABLE many_$n AS SELECT * FROM iris LIMIT $each" -c "ALTER TABLE many_$n ADD PRIMARY KEY (id)"
+        sql "$source_port" -c "CREATE TABLE many_$n AS SELECT * FROM iris ORDER BY id LIMIT $each" -c "ALTER TABLE many_$n ADD PRIMARY KEY (id)"
         sql "$target_port" -c "CREATE TABLE many_$n (LIKE iris INCLUDING INDEXES)"
     done
     list=$(seq -s, -f 'many_%g' 100)
@@ -285,8 +303,7 @@ bench_tables() {
     begun=$(microseconds)
     post_connector "$connect" "$bench/source.json"
     post_connector "$connect" "$bench/sink.json"
-    wait_until "(SELECT sum(n) = 100 * $each FROM (SELECT (xpath('/row/c/text()', query_to_xml('SELECT count(*) AS c FROM '
-        || quote_ident(relname), false, true, '')))[1]::text::int8 AS n FROM pg_class WHERE relname LIKE 'many\_%' AND relkind = 'r') x)"
+    wait_for_tables 100 "$each"
     many=$((each * 100 * 1000000 / ($(microseconds) - begun)))
     stop_towline
     for n in $(seq 100); do

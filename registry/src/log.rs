@@ -18,7 +18,7 @@ pub enum LogError {
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The `_schemas` log. The registry calls it, one append at a time.
+/// The `_schemas` log. The registry calls it, one call at a time.
 #[async_trait]
 pub trait SchemaLog: Send + Sync + 'static {
     /// Appends a record and returns its offset.
@@ -28,4 +28,12 @@ pub trait SchemaLog: Send + Sync + 'static {
     /// Not called again before it has resolved. If the caller goes away the future may be dropped;
     /// the record may then be in the log or not.
     async fn append(&self, key: Bytes, value: Option<Bytes>) -> Result<i64, LogError>;
+
+    /// Appends records in their order, as [`Self::append`] does one; after an error some may be in the log.
+    async fn append_all(&self, records: Vec<(Bytes, Option<Bytes>)>) -> Result<(), LogError> {
+        for (key, value) in records {
+            self.append(key, value).await?;
+        }
+        Ok(())
+    }
 }

@@ -17,7 +17,7 @@ use crate::subject::{DEFAULT_CONTEXT, GLOBAL_CONTEXT, Subject};
 pub type Place = (Subject, i32);
 
 /// Everything that the log says.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     subjects: BTreeMap<Subject, BTreeMap<i32, Arc<StoredSchema>>>,
     contexts: BTreeMap<String, ContextIndex>,
@@ -28,7 +28,7 @@ pub struct State {
     forms: HashMap<Key, BTreeSet<Bytes>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ContextIndex {
     max_id: i32,
     by_id: BTreeMap<i32, BTreeSet<Place>>,

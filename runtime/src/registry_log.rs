@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use towline_connectors::api::{Error, Result};
+use towline_connectors::api::{Error, ErrorKind, Result};
 use towline_registry::{LogError, Options, Registry, SchemaLog, WeakRegistry};
 
 use crate::kafka::compacted_log::{CompactedLogs, LogSpec, LogState};
-use crate::kafka::{Incoming, Kafka, NewTopic};
+use crate::kafka::{Incoming, Kafka, NewTopic, Outgoing};
 
 /// Hands records of the topic to the registry.
 #[derive(Default)]
@@ -35,8 +35,20 @@ impl SchemaLog for Writer {
     async fn append(&self, key: Bytes, value: Option<Bytes>) -> Result<i64, LogError> {
         let logs = self.logs.get().ok_or_else(|| LogError::Failed("the schema topic is not open yet".into()))?;
         let appended = logs.append(&self.topic, &key, value.as_deref()).await;
-        appended.map(|(_, offset)| offset).map_err(|error| LogError::Failed(Box::new(error)))
+        appended.map(|(_, offset)| offset).map_err(refused)
     }
+
+    async fn append_all(&self, records: Vec<(Bytes, Option<Bytes>)>) -> Result<(), LogError> {
+        let logs = self.logs.get().ok_or_else(|| LogError::Failed("the schema topic is not open yet".into()))?;
+        let mut batch = Outgoing::new(self.topic.clone());
+        records.iter().for_each(|(key, value)| batch.push(Some(key), value.as_deref()));
+        logs.append_all(batch).await.map_err(refused)
+    }
+}
+
+/// The only thing that a log finds wrong with data is its size.
+fn refused(error: Error) -> LogError {
+    if error.kind() == ErrorKind::Data { LogError::TooLarge } else { LogError::Failed(Box::new(error)) }
 }
 
 /// Opens a registry on a topic: creates the topic if it is missing, reads it to its end, then is ready.

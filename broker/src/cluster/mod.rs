@@ -1,5 +1,6 @@
 //! Topics, partitions and settings: the one owner of the metadata, kept in one file that is replaced atomically.
 
+mod creation;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -10,8 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kafka_protocol::ResponseError;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use creation::Asked;
 pub(crate) use rules::check_name;
 
 use crate::config::{BrokerConfig, SyncPolicy, TopicConfig, check_topic_config};
@@ -116,8 +119,12 @@ pub(crate) struct Cluster {
     state: RwLock<State>,
     /// Held while something is changed and written; never while requests are served from `state`.
     changes: Mutex<Changes>,
+    /// Topics to create with the next change.
+    asked: Mutex<Vec<Arc<Asked>>>,
     /// Held while checkpoints are written: two writers of one file would take each other's temporary file away.
     checkpoints: Mutex<()>,
+    /// Changes whenever a topic comes, goes or grows.
+    revision: watch::Sender<u64>,
 }
 
 impl Cluster {
@@ -140,7 +147,9 @@ impl Cluster {
         let cluster = Cluster {
             state: RwLock::new(State { broker_configs: metadata.broker_configs.clone(), ..State::default() }),
             changes: Mutex::new(Changes { closed: false, metadata: Metadata::default(), producer_ids: 0..0 }),
+            asked: Mutex::default(),
             checkpoints: Mutex::new(()),
+            revision: watch::Sender::new(0),
             fs,
             config,
         };
@@ -223,6 +232,15 @@ impl Cluster {
         self.read(|state| state.broker_configs.clone())
     }
 
+    /// Changes whenever a topic comes, goes or grows.
+    pub(crate) fn watch_topics(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    fn topics_changed(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
     /// The topic of that name.
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.read(|state| state.topics.get(name).cloned())
@@ -243,37 +261,6 @@ impl Cluster {
         self.read(|state| state.topics.values().cloned().collect())
     }
 
-    /// Creates a topic, or only checks it. Blocks on the disk.
-    pub(crate) fn create_topic(&self, new: &NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
-        let mut changes = self.change();
-        let partitions = self.check_new(new)?;
-        let config = Arc::new(TopicConfig::resolve(&new.configs, &self.broker_defaults()));
-        let (id, name): (Uuid, Arc<str>) = (Uuid::new_v4(), Arc::from(new.name.as_str()));
-        let partition = |index| -> Result<_, Refusal> {
-            let log = Log::open(self.setup(&name, index, id, &config)).map_err(|e| storage(&e))?;
-            Ok(Partition::new(index, log))
-        };
-        let partitions = (0..partitions).map(partition).collect::<Result<Vec<_>, _>>()?;
-        let record = TopicRecord {
-            id: id.to_string(),
-            partitions: partitions.len() as i32,
-            configs: new.configs.clone(),
-            leader_epoch: 0,
-        };
-        let topic = Arc::new(Topic { name: name.clone(), id, partitions, overrides: new.configs.clone(), config });
-        if !validate_only {
-            let mut metadata = changes.metadata.clone();
-            metadata.topics.insert(new.name.clone(), record);
-            self.commit(&mut changes, metadata)?;
-            self.write(|state| {
-                state.by_id.insert(id, name.clone());
-                state.topics.insert(name, topic.clone());
-            });
-            tracing::info!(topic = new.name, partitions = topic.partitions.len(), "topic created");
-        }
-        Ok(topic)
-    }
-
     /// Deletes a topic. Blocks on the disk.
     pub(crate) fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, ResponseError> {
         if !self.config.delete_topics {
@@ -291,6 +278,7 @@ impl Cluster {
             state.topics.remove(name);
             state.by_id.remove(&topic.id);
         });
+        self.topics_changed();
         for partition in &topic.partitions {
             let exists = {
                 let mut log = partition.log();
@@ -332,6 +320,7 @@ impl Cluster {
         }
         self.commit(&mut changes, metadata)?;
         self.replace(&topic, partitions, topic.overrides.clone());
+        self.topics_changed();
         Ok(())
     }
 

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
-use super::{Cluster, MAX_PARTITIONS, NewTopic, Refusal};
+use super::{Cluster, MAX_PARTITIONS, NewTopic, Refusal, Topic};
 use crate::config::check_topic_config;
 
 impl Cluster {
-    /// Checks a topic that is to be created; answers its number of partitions.
-    pub(super) fn check_new(&self, new: &NewTopic) -> Result<i32, Refusal> {
+    /// Checks a topic that is to be created after those that are `staged`; answers its number of partitions.
+    pub(super) fn check_new(&self, new: &NewTopic, staged: &[Arc<Topic>]) -> Result<i32, Refusal> {
         check_name(&new.name)?;
-        if self.topic(&new.name).is_some() {
+        if self.topic(&new.name).is_some() || staged.iter().any(|topic| *topic.name == *new.name) {
             return Err((ResponseError::TopicAlreadyExists, format!("Topic '{}' already exists.", new.name)));
         }
         let collides = |name: &Arc<str>| name.replace('.', "_") == new.name.replace('.', "_");
-        if let Some(other) = self.read(|state| state.topics.keys().find(|n| collides(n)).cloned()) {
+        let there = self.read(|state| state.topics.keys().find(|n| collides(n)).cloned());
+        if let Some(other) = there.or_else(|| staged.iter().map(|topic| topic.name.clone()).find(collides)) {
             let message = format!("Topic '{}' collides with existing topics: {other}", new.name);
             return Err((ResponseError::InvalidTopicException, message));
         }

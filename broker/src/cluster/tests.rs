@@ -51,3 +51,52 @@ fn checkpoints_that_are_written_at_the_same_time_all_succeed() {
     });
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
+
+#[test]
+fn topics_that_are_created_together_are_all_there_and_each_name_once() {
+    let (fs, dir) = (FaultyFs::new(), tempfile::tempdir().unwrap());
+    let config = Arc::new(BrokerConfig::new(dir.path()));
+    let cluster = Cluster::open(fs.clone(), config.clone(), false).unwrap();
+    let create = |name: String| {
+        let topic = NewTopic { name, partitions: 1, replication_factor: 1, ..NewTopic::default() };
+        cluster.create_topic(&topic, false).map(|topic| topic.name.to_string()).map_err(|(error, _)| error)
+    };
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let names = (0..20).map(|i| format!("t{i}")).chain([
+            "same".to_owned(),
+            "same".to_owned(),
+            "a.b".to_owned(),
+            "a_b".to_owned(),
+        ]);
+        let threads: Vec<_> = names.map(|name| scope.spawn(|| create(name))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(outcomes[..20].iter().enumerate().all(|(i, created)| *created == Ok(format!("t{i}"))), "{outcomes:?}");
+    let refused = |pair: &[Result<String, ResponseError>]| {
+        pair.iter().filter_map(|o| o.as_ref().err().copied()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&outcomes[20..22]), [ResponseError::TopicAlreadyExists]);
+    assert_eq!(refused(&outcomes[22..]), [ResponseError::InvalidTopicException]);
+    assert_eq!(Cluster::open(fs, config, false).unwrap().topics().len(), 22);
+}
+
+#[test]
+fn whoever_watches_topics_hears_of_each_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(FaultyFs::new(), Arc::new(BrokerConfig::new(dir.path())), false).unwrap();
+    let mut changes = cluster.watch_topics();
+    let mut heard = || {
+        let heard = changes.has_changed().unwrap();
+        changes.mark_unchanged();
+        heard
+    };
+    let topic = NewTopic { name: "t".to_owned(), partitions: 1, replication_factor: 1, ..NewTopic::default() };
+    cluster.create_topic(&topic, true).unwrap();
+    assert!(!heard(), "it was only checked");
+    cluster.create_topic(&topic, false).unwrap();
+    assert!(heard());
+    cluster.grow_topic("t", 2, false).unwrap();
+    assert!(heard());
+    cluster.delete_topic("t").unwrap();
+    assert!(heard());
+}

@@ -35,6 +35,12 @@ impl Handle {
         self.0.coordinator.heartbeat(group, member, instance, generation)
     }
 
+    /// Resolves when a group rebalances, has got beyond a generation, or is gone, so that a member need not wait for
+    /// its next heartbeat to hear of it. Cancel-safe.
+    pub async fn rebalance_after(&self, group: &str, generation: i32) {
+        self.0.coordinator.rebalance_after(group, generation).await;
+    }
+
     /// Removes a member from a group.
     ///
     /// # Errors

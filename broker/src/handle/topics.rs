@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use tokio::sync::watch;
 
 use super::{Handle, Inner};
 use crate::cluster::{Cluster, NewTopic, OFFSETS_TOPIC, Refusal, Topic, is_internal};
@@ -52,6 +53,11 @@ impl Handle {
     /// Names of all topics, each with its number of partitions.
     pub fn topics(&self) -> Vec<(String, i32)> {
         self.0.cluster.topics().iter().map(|t| (t.name.to_string(), t.partitions.len() as i32)).collect()
+    }
+
+    /// A number that changes whenever a topic comes, goes or grows.
+    pub fn watch_topics(&self) -> watch::Receiver<u64> {
+        self.0.cluster.watch_topics()
     }
 
     /// Creates a topic, or only checks that it could be; answers its number of partitions.

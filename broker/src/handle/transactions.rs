@@ -12,6 +12,11 @@ use crate::group::CommitRequest;
 use crate::transaction::{Partitions, TransactionDescription};
 
 impl Handle {
+    /// `transaction.max.timeout.ms`: the longest timeout that a producer may ask for.
+    pub fn longest_transaction_ms(&self) -> i32 {
+        self.0.config.transaction_max_timeout_ms
+    }
+
     /// Registers a producer under a transactional id; answers its producer id and epoch. A predecessor of the same id
     /// is fenced, and what it left open is aborted; resolves when that is done and durable.
     ///

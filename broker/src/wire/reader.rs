@@ -36,21 +36,28 @@ pub struct RecordAt {
 
 /// Fetched bytes that cannot be read; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the batch at offset {offset} cannot be read: {reason}")]
+#[error("the records from offset {offset} on cannot be read: {reason}")]
 pub struct UnreadableBatch {
-    /// Where the batch begins, -1 if that is not known.
+    /// Where the batch begins, or the record in it that cannot be read; -1 if that is not known.
     pub offset: i64,
+    /// The offset after the batch, if that is known: whoever passes over it goes on there.
+    pub next_offset: Option<i64>,
     /// What is wrong with it.
     pub reason: String,
 }
 
 impl UnreadableBatch {
     fn new(header: Option<&BatchHeader>, error: BatchError) -> Self {
-        Self { offset: header.map_or(-1, |header| header.base_offset), reason: error.to_string() }
+        Self {
+            offset: header.map_or(-1, |header| header.base_offset),
+            next_offset: header.map(|header| header.last_offset() + 1),
+            reason: error.to_string(),
+        }
     }
 }
 
-/// Walks the whole batches that [`crate::Handle::fetch`] found. One of markers comes without records.
+/// Walks the whole batches that [`crate::Handle::fetch`] found. One of markers comes without records; after one that
+/// cannot be read it goes on with the next, unless nothing tells where that begins.
 #[derive(Debug, Clone)]
 pub struct BatchReader(Bytes);
 
@@ -69,7 +76,7 @@ impl Iterator for BatchReader {
             return None;
         }
         let read = read(&mut self.0);
-        if read.is_err() {
+        if read.as_ref().is_err_and(|error| error.next_offset.is_none()) {
             self.0.clear();
         }
         Some(read)
@@ -80,7 +87,7 @@ fn read(rest: &mut Bytes) -> Result<ReadBatch, UnreadableBatch> {
     let header = BatchHeader::parse(rest).map_err(|error| UnreadableBatch::new(None, error))?;
     let fail = |error| UnreadableBatch::new(Some(&header), error);
     if rest.len() < header.total_len() {
-        return Err(fail(BatchError::Truncated));
+        return Err(UnreadableBatch::new(None, BatchError::Truncated));
     }
     let batch = rest.split_to(header.total_len());
     let data = match compression::unpack(header.codec(), &batch[HEADER_LEN..]).map_err(fail)? {
@@ -105,16 +112,21 @@ impl ReadBatch {
     pub fn records(&self) -> impl Iterator<Item = Result<RecordAt, UnreadableBatch>> {
         let mut rest: &[u8] = &self.data;
         let mut left = self.len();
+        let mut offset = self.header.base_offset;
         std::iter::from_fn(move || {
             if left == 0 {
                 return None;
             }
             left -= 1;
             let record = self.next_record(&mut rest);
-            if record.is_none() {
-                left = 0;
+            match &record {
+                Some(record) => offset = record.offset + 1,
+                None => left = 0,
             }
-            Some(record.ok_or_else(|| UnreadableBatch::new(Some(&self.header), BatchError::Records)))
+            Some(record.ok_or_else(|| {
+                let unreadable = UnreadableBatch::new(Some(&self.header), BatchError::Records);
+                UnreadableBatch { offset, ..unreadable }
+            }))
         })
     }
 

@@ -169,6 +169,41 @@ pub async fn columns(session: &mut Session, table: u32) -> Result<Vec<Column>, s
     rows.iter().map(column_of).collect()
 }
 
+/// The columns of a table by its quoted name, in order; none if there is no such table.
+///
+/// # Errors
+/// The driver's.
+pub async fn columns_of(session: &mut Session, quoted: &str) -> Result<Vec<Column>, sqlx::Error> {
+    let sql = format!("{COLUMNS} a.attrelid = pg_catalog.to_regclass($1) ORDER BY a.attnum");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(quoted).fetch_all(&mut session.connection).await?;
+    rows.iter().map(column_of).collect()
+}
+
+/// The oids of tables by their quoted names; `None` where there is no such table.
+///
+/// # Errors
+/// The driver's.
+pub async fn oids_of(session: &mut Session, quoted: &[String]) -> Result<Vec<Option<u32>>, sqlx::Error> {
+    let oids: Vec<Option<Oid>> = sqlx::query_scalar(
+        "SELECT pg_catalog.to_regclass(n.name)::oid FROM unnest($1::text[]) WITH ORDINALITY AS n(name, place) ORDER BY place",
+    )
+    .bind(quoted)
+    .fetch_all(&mut session.connection)
+    .await?;
+    Ok(oids.into_iter().map(|oid| oid.map(|oid| oid.0)).collect())
+}
+
+/// The columns of several tables, each table's in order.
+///
+/// # Errors
+/// The driver's.
+pub async fn columns_of_all(session: &mut Session, tables: &[u32]) -> Result<Vec<Column>, sqlx::Error> {
+    let tables: Vec<Oid> = tables.iter().map(|table| Oid(*table)).collect();
+    let sql = format!("{COLUMNS} a.attrelid = ANY($1) ORDER BY a.attrelid, a.attnum");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables).fetch_all(&mut session.connection).await?;
+    rows.iter().map(column_of).collect()
+}
+
 /// Columns of any tables by table oid and column number: what the columns of a query come from.
 ///
 /// # Errors
@@ -270,19 +305,22 @@ async fn unique_keys(session: &mut Session, table: u32) -> Result<Vec<UniqueKey>
         .collect()
 }
 
-/// Whether a btree index starts with this column, so that keyset pages are cheap.
+/// For each table and column, whether a btree index starts with the column, so that keyset pages are cheap.
 ///
 /// # Errors
 /// The driver's.
-pub async fn leads_an_index(session: &mut Session, table: u32, column: &str) -> Result<bool, sqlx::Error> {
+pub async fn lead_an_index(session: &mut Session, columns: &[(u32, &str)]) -> Result<Vec<bool>, sqlx::Error> {
+    let (tables, names): (Vec<Oid>, Vec<&str>) = columns.iter().map(|(table, name)| (Oid(*table), *name)).unzip();
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          JOIN pg_catalog.pg_am m ON m.oid = c.relam \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-         WHERE i.indrelid = $1 AND a.attname = $2 AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree')",
+         WHERE i.indrelid = w.relation AND a.attname = w.name AND i.indisvalid AND i.indpred IS NULL \
+         AND m.amname = 'btree') \
+         FROM unnest($1::oid[], $2::text[]) WITH ORDINALITY AS w(relation, name, place) ORDER BY place",
     )
-    .bind(Oid(table))
-    .bind(column)
-    .fetch_one(&mut session.connection)
+    .bind(&tables)
+    .bind(&names)
+    .fetch_all(&mut session.connection)
     .await
 }

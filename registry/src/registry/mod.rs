@@ -14,7 +14,7 @@ mod register;
 mod scopes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use bytes::Bytes;
 
@@ -28,6 +28,7 @@ use crate::subject::Subject;
 
 pub use lookup::Version;
 pub use prepare::SchemaRequest;
+use register::Registration;
 pub use register::{RegisterFlags, Registered};
 
 /// Which generation of the original the answers look like.
@@ -103,6 +104,8 @@ struct Inner {
     options: Options,
     state: RwLock<State>,
     writer: tokio::sync::Mutex<()>,
+    /// Registrations that wait for the writer, who takes all of them.
+    registrations: Mutex<Vec<Registration>>,
     ready: AtomicBool,
 }
 
@@ -114,6 +117,8 @@ impl std::fmt::Debug for Inner {
 
 /// Records to write, in order; no value means a tombstone.
 type Records = Vec<(Key, Option<Bytes>)>;
+/// The same as bytes.
+type Encoded = Vec<(Bytes, Option<Bytes>)>;
 
 impl Registry {
     /// A registry with empty state over a log that is still to be replayed.
@@ -123,6 +128,7 @@ impl Registry {
             options,
             state: RwLock::default(),
             writer: tokio::sync::Mutex::new(()),
+            registrations: Mutex::default(),
             ready: AtomicBool::new(false),
         };
         Registry { inner: Arc::new(inner) }
@@ -177,18 +183,21 @@ impl Registry {
         let (answer, records) = {
             let state = self.state();
             let (answer, records) = decide(&state, &self.inner.options)?;
-            let mut all = Vec::with_capacity(records.len());
-            for (key, value) in records {
-                all.extend(state.other_forms(&key).into_iter().map(|form| (form, None)));
-                all.push((key.encode(), value));
-            }
-            (answer, all)
+            (answer, encoded(&state, records))
         };
-        for (key, value) in records {
-            self.inner.log.append(key, value).await.map_err(Error::store(operation))?;
-        }
+        self.inner.log.append_all(records).await.map_err(Error::store(operation))?;
         Ok(answer)
     }
+}
+
+/// Records as the log takes them, with tombstones for other forms of their keys.
+fn encoded(state: &State, records: Records) -> Encoded {
+    let mut all = Vec::with_capacity(records.len());
+    for (key, value) in records {
+        all.extend(state.other_forms(&key).into_iter().map(|form| (form, None)));
+        all.push((key.encode(), value));
+    }
+    all
 }
 
 impl Options {

@@ -55,6 +55,11 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// Retriable if the topics' partitions cannot be learnt.
     async fn log_reader(&self, topics: &[String]) -> Result<Box<dyn LogReader>>;
 
+    /// The longest `transaction.timeout.ms` that the cluster allows, if it says so.
+    fn longest_transaction_ms(&self) -> Option<i32> {
+        None
+    }
+
     /// The end of what readers see of each partition of a topic: the offset that the next record will have at least.
     ///
     /// # Errors

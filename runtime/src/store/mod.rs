@@ -64,10 +64,12 @@ impl Stores {
         ];
         let names: Vec<Arc<str>> = specs.iter().map(|spec| Arc::from(spec.topic.name.as_str())).collect();
         let logs = Arc::new(CompactedLogs::open(kafka, specs, "towline-worker", tracker, stop).await?);
+        let status = Arc::new(StatusStore::new(statuses, logs.clone(), names[2].clone()));
+        tracker.spawn(status.clone().write_notes(stop.clone()));
         Ok(Self {
             configs: Arc::new(ConfigStore::new(configs, logs.clone(), names[0].clone())),
-            offsets: Arc::new(OffsetStore::new(offsets, logs.clone(), names[1].clone())),
-            status: Arc::new(StatusStore::new(statuses, logs, names[2].clone())),
+            offsets: Arc::new(OffsetStore::new(offsets, logs, names[1].clone())),
+            status,
         })
     }
 }

@@ -1,14 +1,22 @@
 //! `connect-status`: the state of each connector and task, and which topics a connector has used (KIP-558).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use towline_connectors::api::Result;
 
 use super::json_of;
-use crate::kafka::Incoming;
 use crate::kafka::compacted_log::{CompactedLogs, LogState};
+use crate::kafka::{Incoming, Outgoing};
+
+/// How long notes are gathered before they are written.
+const GATHERED: Duration = Duration::from_millis(200);
+/// The pause after a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The state of a connector or task, in Connect's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +129,11 @@ pub struct StatusStore {
     log: Arc<StatusLog>,
     logs: Arc<CompactedLogs>,
     topic: Arc<str>,
+    /// Uses of topics that are not in the log yet, by connector and topic.
+    notes: Mutex<BTreeMap<(String, String), Value>>,
+    noted: Notify,
+    /// Held while notes are written, or uses forgotten.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for StatusStore {
@@ -131,7 +144,7 @@ impl std::fmt::Debug for StatusStore {
 
 impl StatusStore {
     pub(super) fn new(log: Arc<StatusLog>, logs: Arc<CompactedLogs>, topic: Arc<str>) -> Self {
-        Self { log, logs, topic }
+        Self { log, logs, topic, notes: Mutex::default(), noted: Notify::new(), writing: tokio::sync::Mutex::default() }
     }
 
     fn read<T>(&self, of: impl FnOnce(&Content) -> T) -> T {
@@ -179,19 +192,58 @@ impl StatusStore {
         self.put(format!("status-task-{name}-{task}"), status.map(status_json)).await
     }
 
-    /// Notes that a task uses a topic, once.
-    ///
-    /// # Errors
-    /// Retriable if the log did not take it.
-    pub async fn put_topic(&self, name: &str, used: &TopicUse, now_ms: i64) -> Result<()> {
+    /// Notes that a task uses a topic, once. It is written in the background, as Connect does: records do not wait for
+    /// what only the REST interface shows.
+    pub fn note_topic(&self, name: &str, used: &TopicUse, now_ms: i64) {
         let key = (name.to_owned(), used.topic.clone());
         if self.read(|content| content.topics.contains_key(&key)) {
-            return Ok(());
+            return;
         }
         let value = json!({"topic": {
             "name": used.topic, "connector": name, "task": used.task, "discoverTimestamp": now_ms
         }});
-        self.put(format!("status-topic-{}:connector-{name}", used.topic), Some(value)).await
+        self.notes().entry(key).or_insert(value);
+        self.noted.notify_one();
+    }
+
+    fn notes(&self) -> MutexGuard<'_, BTreeMap<(String, String), Value>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was noted, until `stop`.
+    pub(super) async fn write_notes(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            // Both are cancel-safe.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = async {
+                    self.noted.notified().await;
+                    tokio::time::sleep(GATHERED).await;
+                } => {}
+            }
+            while let Err(error) = self.write_noted().await {
+                tracing::warn!(topic = %self.topic, %error, "the use of topics is not noted yet");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            }
+        }
+    }
+
+    async fn write_noted(&self) -> Result<()> {
+        let _alone = self.writing.lock().await;
+        let noted = self.notes().clone();
+        if noted.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Outgoing::new(self.topic.clone());
+        for ((connector, topic), value) in &noted {
+            batch.push(Some(topic_key(connector, topic).as_bytes()), Some(value.to_string().as_bytes()));
+        }
+        self.logs.append_all(batch).await?;
+        self.notes().retain(|key, _| !noted.contains_key(key));
+        Ok(())
     }
 
     /// Forgets the topics that a connector has used.
@@ -199,8 +251,11 @@ impl StatusStore {
     /// # Errors
     /// Retriable if the log did not take it.
     pub async fn reset_topics(&self, name: &str) -> Result<()> {
+        // What is being noted is in the log, and read back, when this lock is there.
+        let _alone = self.writing.lock().await;
+        self.notes().retain(|(connector, _), _| connector != name);
         for topic in self.topics(name) {
-            self.put(format!("status-topic-{topic}:connector-{name}"), None).await?;
+            self.put(topic_key(name, &topic), None).await?;
         }
         Ok(())
     }
@@ -216,6 +271,10 @@ impl StatusStore {
         self.reset_topics(name).await?;
         self.put_connector(name, None).await
     }
+}
+
+fn topic_key(connector: &str, topic: &str) -> String {
+    format!("status-topic-{topic}:connector-{connector}")
 }
 
 fn status_json(status: &Status) -> Value {

@@ -15,6 +15,8 @@ use crate::kafka::{Outgoing, Producer, TransactionalProducer};
 
 /// The source is not polled while more than this is unacknowledged.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
+/// Polls that come while a transaction is being committed share the next one up to about this many bytes.
+const SHARED_BYTES: usize = 4 << 20;
 /// Offsets are committed at most this often while records flow, if not in transactions.
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 
@@ -37,6 +39,8 @@ enum Way {
         interval: Duration,
         /// Whether a transaction is under way, with or without offsets.
         open: bool,
+        /// What it holds.
+        bytes: usize,
     },
 }
 
@@ -87,6 +91,11 @@ impl TransactionWriter {
         self.unanswered = self.unanswered.saturating_sub(1);
         merge(&mut self.committed, committed);
         Ok(())
+    }
+
+    /// Whether a commit is under way.
+    fn commits(&self) -> bool {
+        self.unanswered > self.answers.len()
     }
 
     async fn commit(&mut self, offsets: Outgoing, checkpoints: Checkpoints) -> Result<()> {
@@ -146,11 +155,14 @@ impl Delivery {
         let way = if context.worker.exactly_once_sources() && !elsewhere {
             let id = format!("{}-{}-{}", context.worker.text("group.id"), context.connector, context.task);
             let interval = boundary(context)?;
-            settings.entry("transaction.timeout.ms".to_owned()).or_insert_with(|| timeout(interval).to_string());
+            let allowed = context.kafka.longest_transaction_ms();
+            let own = settings.entry("transaction.timeout.ms".to_owned());
+            let timeout = own.or_insert_with(|| timeout(interval, allowed).to_string()).trim().parse().ok();
+            let interval = timeout.map_or(interval, |millis| interval.min(Duration::from_millis(millis) / 2));
             let producer = context.kafka.transactional_producer(&id, &settings).await?;
             context.stores.offsets.catch_up(context.kafka.as_ref()).await?;
             let tolerance = Tolerance::new(&context.connector, context.task, &context.connector_props);
-            Way::ExactlyOnce { writer: TransactionWriter::start(producer, tolerance), interval, open: false }
+            Way::ExactlyOnce { writer: TransactionWriter::start(producer, tolerance), interval, open: false, bytes: 0 }
         } else {
             Way::AtLeastOnce { producer: context.kafka.producer(&settings)?, acks: Acks::default() }
         };
@@ -172,7 +184,8 @@ impl Delivery {
                 // A chunk whose records were all dropped still moves the offsets, in its turn.
                 acks.push(sent, bytes, checkpoints);
             }
-            Way::ExactlyOnce { writer, open, .. } => {
+            Way::ExactlyOnce { writer, open, bytes: held, .. } => {
+                *held += bytes;
                 for batch in batches {
                     *open = true;
                     writer.hand_over(Job::Append(batch)).await?;
@@ -206,13 +219,21 @@ impl Delivery {
         }
     }
 
-    /// When to commit, if there is anything: records may come without offsets (a bulk read, standard input).
+    /// When to commit, if there is anything. A transaction that would only wait for the one before it goes on collecting
+    /// until that is committed: under load they get larger, and nothing gets later.
     pub(super) fn due(&self) -> Option<Instant> {
-        let (every, open) = match &self.way {
-            Way::AtLeastOnce { .. } => (COMMIT_EVERY, false),
-            Way::ExactlyOnce { interval, open, .. } => (*interval, *open),
+        let every = match &self.way {
+            Way::AtLeastOnce { .. } => COMMIT_EVERY,
+            Way::ExactlyOnce { writer, bytes, .. } if writer.commits() && *bytes < SHARED_BYTES => return None,
+            Way::ExactlyOnce { interval, .. } => *interval,
         };
-        (open || !self.committable.is_empty()).then(|| self.committed_at + every)
+        self.holds_any().then(|| self.committed_at + every)
+    }
+
+    /// Whether there is anything to commit: records may come without offsets (a bulk read, standard input).
+    fn holds_any(&self) -> bool {
+        let open = matches!(&self.way, Way::ExactlyOnce { open: true, .. });
+        open || !self.committable.is_empty()
     }
 
     /// Whether to commit now.
@@ -226,7 +247,7 @@ impl Delivery {
     /// What ends the task: exactly once, any failure, as a part of a transaction is worth nothing.
     pub(super) async fn commit(&mut self, context: &TaskContext) -> Result<Checkpoints> {
         self.committed_at = Instant::now();
-        if self.due().is_some() {
+        if self.holds_any() {
             let offsets: Vec<(Position, Option<Position>)> =
                 self.committable.iter().map(|(p, o)| ((**p).clone(), Some(o.clone()))).collect();
             match &mut self.way {
@@ -237,8 +258,8 @@ impl Delivery {
                     }
                     Err(error) => return Err(error),
                 },
-                Way::ExactlyOnce { writer, open, .. } => {
-                    *open = false;
+                Way::ExactlyOnce { writer, open, bytes, .. } => {
+                    (*open, *bytes) = (false, 0);
                     let batch = context.stores.offsets.batch(&context.connector, &offsets);
                     writer.commit(batch, std::mem::take(&mut self.committable)).await?;
                 }
@@ -314,10 +335,11 @@ fn judged(tolerance: &Tolerance, error: Error) -> Result<()> {
 }
 
 /// Milliseconds after which an open transaction is given up: well beyond its own length and an outage of the registry,
-/// within what brokers allow by default.
-fn timeout(interval: Duration) -> u128 {
+/// within what the broker allows, or else brokers by default.
+fn timeout(interval: Duration, allowed: Option<i32>) -> u128 {
     const MOST: u128 = 900_000;
-    interval.as_millis().saturating_mul(2).clamp(300_000, MOST)
+    let allowed = allowed.and_then(|millis| u128::try_from(millis).ok()).unwrap_or(MOST);
+    interval.as_millis().saturating_mul(2).clamp(300_000, MOST).min(allowed)
 }
 
 /// How long a transaction collects polls.
@@ -332,5 +354,19 @@ fn boundary(context: &TaskContext) -> Result<Duration> {
         other => Err(Error::config(format!(
             "transaction.boundary={other} is not supported by this connector: use poll or interval"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_lasts_no_longer_than_the_broker_allows() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        assert_eq!(timeout(Duration::ZERO, None), 300_000);
+        assert_eq!(timeout(minutes(60), None), 900_000);
+        assert_eq!(timeout(minutes(5), Some(3_600_000)), 600_000);
+        assert_eq!(timeout(minutes(5), Some(60_000)), 60_000);
     }
 }

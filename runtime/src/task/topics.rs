@@ -157,7 +157,7 @@ impl Topics {
         }
         if context.worker.boolean("topic.tracking.enable") {
             let used = TopicUse { topic: topic.to_string(), task: context.task };
-            context.stores.status.put_topic(&context.connector, &used, now_ms()).await?;
+            context.stores.status.note_topic(&context.connector, &used, now_ms());
         }
         self.known.insert(topic.clone());
         Ok(())

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub use views::{GroupDescription, MemberDescription};
 use super::offsets::Committed;
 use super::records::{Key, encode_group};
 use super::requests::{JoinReply, JoinRequest, SyncReply, SyncRequest};
-use super::state::{Effect, Group, JoinContext, Limits, Token};
+use super::state::{Effect, Group, JoinContext, Limits, Phase, Token};
 use crate::clock::now_ms;
 use crate::cluster::{Cluster, OFFSETS_TOPIC};
 use crate::config::{BrokerConfig, SyncPolicy};
@@ -42,6 +42,8 @@ type Offsets = BTreeMap<(String, i32), (Committed, i64)>;
 struct Entry {
     group: Group,
     offsets: Offsets,
+    /// Where the group stands, for members in this process.
+    stand: watch::Sender<(Phase, i32)>,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +167,14 @@ impl Coordinator {
         entry.group.heartbeat(member_id, instance_id, generation, now_ms())
     }
 
+    /// Resolves when the group rebalances, has got beyond a generation, or is gone. Cancel-safe.
+    pub(crate) async fn rebalance_after(&self, group_id: &str, generation: i32) {
+        let stand = self.lock().entries.get(group_id).map(|entry| entry.stand.subscribe());
+        if let Some(mut stand) = stand {
+            let _ = stand.wait_for(|(phase, now)| *phase == Phase::Preparing || *now != generation).await;
+        }
+    }
+
     /// Removes a member.
     pub(crate) fn leave(
         self: &Arc<Self>,
@@ -185,7 +195,12 @@ impl Coordinator {
     fn settle(self: &Arc<Self>, groups: &mut Groups, id: &str, effects: Vec<Effect>, now: i64) {
         let persist = effects.iter().any(|e| matches!(e, Effect::Persist));
         let written = if persist { self.write_group(groups, id, now) } else { Ok(None) };
-        let next = groups.entries.get(id).and_then(|entry| entry.group.next_deadline());
+        let entry = groups.entries.get(id);
+        if let Some(Entry { group, stand, .. }) = entry {
+            let now = (group.phase, group.generation);
+            stand.send_if_modified(|known| std::mem::replace(known, now) != now);
+        }
+        let next = entry.and_then(|entry| entry.group.next_deadline());
         if next.is_some_and(|next| next < self.next_wake.load(Ordering::Relaxed)) {
             self.timers.notify_one();
         }
@@ -313,7 +328,11 @@ impl Groups {
     }
 
     fn entry(&mut self, id: &str, now: i64) -> &mut Entry {
-        self.entries.entry(id.to_owned()).or_insert_with(|| Entry { group: Group::new(now), offsets: Offsets::new() })
+        self.entries.entry(id.to_owned()).or_insert_with(|| {
+            let group = Group::new(now);
+            let stand = watch::Sender::new((group.phase, group.generation));
+            Entry { group, offsets: Offsets::new(), stand }
+        })
     }
 }
 

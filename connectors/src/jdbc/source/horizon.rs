@@ -22,9 +22,10 @@ use sqlx::postgres::types::Oid;
 use tokio::time::Instant;
 
 use super::config::Mode;
+use super::shape::LOCKED;
 use super::sql::Bound;
 use crate::api::Health;
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 
 /// After this time of waiting the status says so.
 const TELL_AFTER: Duration = Duration::from_secs(10);
@@ -55,6 +56,16 @@ enum Left {
     /// On a standby, all below this one.
     Replayed(i64),
 }
+
+/// What a transaction that has looked into a relation has locked, as [`shape::LOCKED`]; the CACHE of each sequence
+/// among that; and who writes to any of it.
+const GUARD: &str = "SELECT r.oid, s.seqcache, s.seqrelid::regclass::text, NULL::text, NULL::int4 \
+     FROM relations r LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = r.oid \
+     UNION ALL SELECT DISTINCT NULL::oid, NULL::int8, NULL::text, l.virtualtransaction, l.pid FROM pg_catalog.pg_locks l \
+     WHERE l.locktype = 'relation' AND l.granted AND l.relation IN (SELECT oid FROM relations) \
+     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+     AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
+     AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()";
 
 const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction, l.pid FROM pg_catalog.pg_locks l \
      WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY($1) \
@@ -106,7 +117,50 @@ pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Wait
     })
 }
 
+/// Which relations stand for a read, and who writes to them.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) relations: Vec<u32>,
+    writers: Holders,
+    /// Names of sequences, with their CACHE.
+    sequences: Vec<(String, i64)>,
+}
+
+type GuardRow = (Option<Oid>, Option<i64>, Option<String>, Option<String>, Option<i32>);
+
+impl Guard {
+    /// Asks in the transaction that has just learnt the largest id: its locks say which tables were looked into.
+    pub(super) async fn ask(session: &mut Session) -> Result<Self, sqlx::Error> {
+        let sql = format!("{LOCKED} {GUARD}");
+        let patience = session.patience;
+        let asked = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut session.connection);
+        let rows: Vec<GuardRow> = within(patience, asked).await?;
+        let mut guard = Self { relations: Vec::new(), writers: Vec::new(), sequences: Vec::new() };
+        for (relation, cache, sequence, transaction, pid) in rows {
+            guard.relations.extend(relation.map(|oid| oid.0));
+            guard.sequences.extend(sequence.zip(cache));
+            guard.writers.extend(transaction.map(|transaction| (transaction, pid)));
+        }
+        Ok(guard)
+    }
+
+    /// What a user should know before relying on the horizon of ids.
+    pub(super) fn cautions(&self) -> Vec<String> {
+        cautions_of_ids(&self.sequences)
+    }
+}
+
 impl Pending {
+    /// As [`Self::begin`], for a bound of ids on a server that is no standby, without asking again.
+    pub(super) fn behind(guard: Guard, bound: Bound) -> Self {
+        let relations = guard.relations.into_iter().map(Oid).collect();
+        Self::new(bound, Left::Writers(guard.writers, relations))
+    }
+
+    fn new(bound: Bound, left: Left) -> Self {
+        Self { bound, left, since: Instant::now(), pause: Duration::from_millis(2) }
+    }
+
     /// Notes who is in flight now. Rows up to a bound of ids wait for writers of these relations; a bound of time waits
     /// for transactions whose start is hidden, the others' starts lower the bound itself.
     pub(super) async fn begin(session: &mut Session, relations: &[u32], bound: Bound) -> Result<Self, sqlx::Error> {
@@ -119,7 +173,7 @@ impl Pending {
         } else {
             Left::Hidden(holders(session, HIDDEN, None).await?)
         };
-        Ok(Self { bound, left, since: Instant::now(), pause: Duration::from_millis(2) })
+        Ok(Self::new(bound, left))
     }
 
     /// When to look again.
@@ -183,23 +237,29 @@ pub(super) async fn cautions(session: &mut Session, mode: Mode, relations: &[u32
         .bind(&relations)
         .fetch_all(&mut session.connection)
         .await?;
-        if sequences.is_empty() {
-            cautions.push(
-                "no column's default draws from a sequence: a row whose id was chosen before its transaction locked the \
-                 table may appear after larger ids were read, and is skipped; give the id column a default of \
-                 nextval(...) or an identity, or use mode=timestamp+incrementing"
-                    .to_owned(),
-            );
-        }
-        cautions.extend(sequences.into_iter().filter(|(_, cache)| *cache > 1).map(|(sequence, cache)| {
-            format!(
-                "sequence {sequence} has CACHE {cache}: each session keeps numbers to use later, so that rows with \
-                 smaller ids appear after larger ones were read, and are skipped; ALTER SEQUENCE {sequence} CACHE 1, or \
-                 use mode=timestamp+incrementing"
-            )
-        }));
+        cautions.extend(cautions_of_ids(&sequences));
     }
     Ok(cautions)
+}
+
+fn cautions_of_ids(sequences: &[(String, i64)]) -> Vec<String> {
+    let mut cautions = Vec::new();
+    if sequences.is_empty() {
+        cautions.push(
+            "no column's default draws from a sequence: a row whose id was chosen before its transaction locked the \
+             table may appear after larger ids were read, and is skipped; give the id column a default of \
+             nextval(...) or an identity, or use mode=timestamp+incrementing"
+                .to_owned(),
+        );
+    }
+    cautions.extend(sequences.iter().filter(|(_, cache)| *cache > 1).map(|(sequence, cache)| {
+        format!(
+            "sequence {sequence} has CACHE {cache}: each session keeps numbers to use later, so that rows with \
+             smaller ids appear after larger ones were read, and are skipped; ALTER SEQUENCE {sequence} CACHE 1, or \
+             use mode=timestamp+incrementing"
+        )
+    }));
+    cautions
 }
 
 async fn holders(session: &mut Session, sql: &'static str, relations: Option<&[Oid]>) -> Result<Holders, sqlx::Error> {

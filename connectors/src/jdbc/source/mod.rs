@@ -1,8 +1,10 @@
 //! `io.confluent.connect.jdbc.JdbcSourceConnector`: rows of tables or of a query, by id, by timestamp, by both, or all.
 
+mod batches;
 mod config;
 mod horizon;
 mod page;
+mod prepare;
 mod progress;
 mod reader;
 mod recommend;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
+use super::batches::{Batches, Size};
 use super::config::{Mode, SourceConfig};
 use super::progress::Progress;
-use super::reader::{Batches, Target};
+use super::reader::Target;
 use super::shape::{self, Shape};
 use super::sql::{Bound, Paging};
 use crate::api::{Error, Rows, SourceBatch, SourceRecords};
@@ -55,13 +56,6 @@ pub(super) struct Limits {
     pub(super) bytes: usize,
 }
 
-/// What a page held.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Read {
-    pub(super) rows: usize,
-    pub(super) bytes: usize,
-}
-
 /// Reads one page and advances the target's progress by what was handed over.
 pub(super) async fn read(
     session: &mut Session,
@@ -71,7 +65,7 @@ pub(super) async fn read(
     paging: Paging,
     limits: Limits,
     batches: &Batches,
-) -> Result<Read, PageError> {
+) -> Result<Size, PageError> {
     let lock = target.shape.as_ref().map_or_else(String::new, |shape| shape.statement.lock());
     session.run(format!("BEGIN ISOLATION LEVEL {}; {lock}", config.isolation)).await?;
     let patience = session.patience;
@@ -87,7 +81,7 @@ pub(super) async fn read(
                 // Another table goes by the name now, and nobody has waited for its writers yet.
                 target.shape = Some(shape);
                 session.run("COMMIT").await?;
-                return Ok(Read::default());
+                return Ok(Size::default());
             }
             shape
         }
@@ -107,7 +101,7 @@ pub(super) async fn read(
         safe: target.progress,
     };
     let mut progress = target.progress;
-    let mut total = Read::default();
+    let mut total = Size::default();
     {
         let mut chunks = session.connection.copy_out_raw(&copy).await?;
         let mut tuples = TupleReader::default();
@@ -116,9 +110,9 @@ pub(super) async fn read(
             while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
                 total.rows += 1;
                 total.bytes += tuple.len();
-                if let Some((batch, reached)) = collector.add(tuple, limits)? {
+                if let Some((batch, size, reached)) = collector.add(tuple, limits)? {
                     progress = reached;
-                    batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
+                    batches.send(batch, size).await.map_err(|_| PageError::Closed)?;
                     // What was handed over stays behind us, even if the rest of the page fails.
                     target.progress = progress;
                 }
@@ -126,10 +120,9 @@ pub(super) async fn read(
         }
     }
     session.run("COMMIT").await?;
-    let any = collector.rows > 0;
-    let (batch, reached) = collector.take(true);
-    if any {
-        batches.send(Ok(batch)).await.map_err(|_| PageError::Closed)?;
+    let (batch, size, reached) = collector.take(true);
+    if size.rows > 0 {
+        batches.send(batch, size).await.map_err(|_| PageError::Closed)?;
     }
     if total.rows > 0 && config.mode != Mode::Bulk {
         progress = reached;
@@ -141,8 +134,8 @@ pub(super) async fn read(
 /// An instant and a wall clock, in microseconds since 1970.
 type Moment = (i64, Option<i64>);
 
-/// A batch, and where to resume after it.
-type Full = (SourceBatch, Progress);
+/// A batch, its size, and where to resume after it.
+type Full = (SourceBatch, Size, Progress);
 
 /// Gathers rows into batches and knows which offset is safe.
 struct Collector<'a> {
@@ -224,11 +217,11 @@ impl Collector<'_> {
     /// The batch so far, with where to resume: at the last row if no more rows stand there, as at the end of a page.
     fn take(&mut self, complete: bool) -> Full {
         let reached = if complete { self.last } else { self.safe };
-        let room = self.data.len();
-        let data = std::mem::replace(&mut self.data, Vec::with_capacity(room));
+        let size = Size { rows: std::mem::take(&mut self.rows), bytes: self.data.len() };
+        let data = std::mem::replace(&mut self.data, Vec::with_capacity(size.bytes));
         let rows = CopiedRows {
             fields: Fields::new(data.into()),
-            left: std::mem::take(&mut self.rows),
+            left: size.rows,
             decoders: Arc::clone(&self.shape.decoders),
             label: self.label.to_owned(),
         };
@@ -240,7 +233,7 @@ impl Collector<'_> {
             source_partition: Arc::clone(self.partition),
             source_offset: if self.mode == Mode::Bulk { None } else { reached.to_position() },
         };
-        (batch, reached)
+        (batch, size, reached)
     }
 }
 

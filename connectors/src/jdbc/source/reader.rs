@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use sqlx::{Executor as _, Row as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::batches::Batches;
 use super::config::{Mode, SourceConfig};
-use super::horizon::{self, Pending, Waiting};
+use super::horizon::{self, Guard, Pending, Waiting};
 use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch};
+use crate::api::{Error, ErrorKind, Health, Position, Result};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
 use crate::postgres::failure;
 
 /// Rows of a batch where the user sets no limit,
-const BATCH_ROWS: usize = 10_000;
+pub(super) const BATCH_ROWS: usize = 10_000;
 /// and about its bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// Rows of a page,
@@ -51,9 +52,6 @@ pub(super) struct Target {
     /// Whether the log says that its numbers have started anew.
     told_reset: bool,
 }
-
-/// Where batches go.
-pub(super) type Batches = mpsc::Sender<Result<SourceBatch>>;
 
 /// The loop that reads.
 #[derive(Debug)]
@@ -127,7 +125,7 @@ impl Reader {
                     let failed = target.backoff.failed();
                     let spent = self.config.retry_attempts.is_some_and(|most| failed > most);
                     if error.kind() != ErrorKind::Retriable || spent {
-                        let _ = self.batches.send(Err(error)).await;
+                        let _ = self.batches.fail(error).await;
                         return;
                     }
                     tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
@@ -167,8 +165,9 @@ impl Reader {
             if let Some(average) = read.bytes.checked_div(read.rows) {
                 target.page_rows = (PAGE_BYTES / average.max(1)).clamp(500, PAGE_ROWS);
             }
+            let at_bound = bound.id.is_some() && target.progress.id >= bound.id;
             match paging {
-                Paging::Keyset(rows) if read.rows >= rows && !self.stop.is_cancelled() => {}
+                Paging::Keyset(rows) if read.rows >= rows && !at_bound && !self.stop.is_cancelled() => {}
                 _ => return Ok(None),
             }
         }
@@ -193,7 +192,9 @@ pub(super) async fn prepare(
     session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
     let columns = shape::columns(session, &target.relation).await?;
     let shape = shape::plan(session, &target.relation, columns, config).await?;
-    if !std::mem::replace(&mut target.told, true) {
+    // With a horizon of ids they are told with the first rows, when what they need is asked anyway.
+    let later = config.mode == Mode::Incrementing && config.horizon;
+    if !later && !std::mem::replace(&mut target.told, true) {
         let relations = shape::locked_relations(session).await?;
         for caution in horizon::cautions(session, config.mode, &relations).await? {
             tracing::warn!(table = %target.label, "{caution}");
@@ -224,8 +225,16 @@ async fn bound(
     let mut pending = match target.pending.take() {
         Some(pending) => pending,
         None => match newest(session, shape, target.progress, config).await? {
+            Newest::Below(guard, bound) => {
+                if !std::mem::replace(&mut target.told, true) {
+                    for caution in guard.cautions() {
+                        tracing::warn!(table = %target.label, "{caution}");
+                    }
+                }
+                Pending::behind(guard, bound)
+            }
             Newest::Nothing => return Ok(Ready::Nothing),
-            Newest::Behind(largest) => {
+            Newest::Reset(largest) => {
                 if !std::mem::replace(&mut target.told_reset, true) {
                     tracing::warn!(
                         table = %target.label, largest, stored = target.progress.id,
@@ -255,7 +264,9 @@ async fn bound(
 enum Newest {
     Nothing,
     /// All ids, up to this one, are smaller than what was read already.
-    Behind(i64),
+    Reset(i64),
+    /// Rows below may still be to come, from who was found to write.
+    Below(Guard, Bound),
     /// Whatever is visible may be read.
     Free(Bound),
     /// Rows below may still be to come, from writers of these relations.
@@ -274,20 +285,23 @@ async fn newest(
             let Some(sql) = shape.statement.largest_id().filter(|_| config.horizon) else {
                 return Ok(Newest::Free(Bound::default()));
             };
-            let patience = session.patience;
             // In a transaction, whose locks say which tables were looked into.
-            session.run("BEGIN").await?;
-            let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection);
-            let largest: Option<i64> = within(patience, asked).await?;
+            let asked = session.connection.fetch_all(sqlx::raw_sql(sqlx::AssertSqlSafe(format!("BEGIN; {sql}"))));
+            let rows = within(session.patience, asked).await?;
+            let Some(row) = rows.first() else { return Ok(Newest::Nothing) };
+            let (largest, standby): (Option<i64>, bool) = (row.try_get(0)?, row.try_get(1)?);
             let read = progress.id.unwrap_or(-1);
-            let newer = largest.is_some_and(|largest| largest > read);
-            let relations = if newer { shape::locked_relations(session).await? } else { Vec::new() };
-            session.run("COMMIT").await?;
-            Ok(match largest {
-                Some(_) if newer => Newest::Guarded(Bound { id: largest, micros: None }, relations),
-                Some(largest) if largest < read => Newest::Behind(largest),
+            let bound = Bound { id: largest, micros: None };
+            let newest = match largest {
+                Some(largest) if largest > read && standby => {
+                    Newest::Guarded(bound, shape::locked_relations(session).await?)
+                }
+                Some(largest) if largest > read => Newest::Below(Guard::ask(session).await?, bound),
+                Some(largest) if largest < read => Newest::Reset(largest),
                 _ => Newest::Nothing,
-            })
+            };
+            session.run("COMMIT").await?;
+            Ok(newest)
         }
         Mode::Timestamp | Mode::TimestampIncrementing => {
             let now = clock(session).await?;

@@ -61,19 +61,17 @@ pub(super) struct Shape {
     pub(super) indexed: bool,
 }
 
+impl Shape {
+    /// The oid of the table that is read.
+    pub(super) fn table(&self) -> Option<u32> {
+        self.columns.first().map(|column| column.relation)
+    }
+}
+
 /// The columns as they are now. To be called in a transaction that has run [`sql::lock`].
 pub(super) async fn columns(session: &mut Session, relation: &Relation) -> Result<Vec<Column>, sqlx::Error> {
     match relation {
-        Relation::Table(table) => {
-            let oid: Option<Oid> = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
-                .bind(table.quoted())
-                .fetch_one(&mut session.connection)
-                .await?;
-            match oid {
-                Some(oid) => catalog::columns(session, oid.0).await,
-                None => Ok(Vec::new()),
-            }
-        }
+        Relation::Table(table) => catalog::columns_of(session, &table.quoted()).await,
         Relation::Query(query) => query_columns(session, query).await,
     }
 }
@@ -136,7 +134,25 @@ pub(super) async fn plan(
     config: &SourceConfig,
 ) -> Result<Shape> {
     let label = relation.label();
-    let broken = |error| failure::to_error(error, &format!("could not read the catalog about {label}"));
+    let (mut shape, leading) = layout(relation, columns, config)?;
+    if let (Relation::Table(_), Some(table), Some(leading)) = (relation, shape.table(), leading) {
+        let found = catalog::lead_an_index(session, &[(table, &leading)]).await;
+        let broken = |error| failure::to_error(error, &format!("could not read the catalog about {label}"));
+        shape.indexed = found.map_err(broken)?.first().copied().unwrap_or(false);
+    }
+    Ok(shape)
+}
+
+/// Plans how to read a relation with these columns, as if no index served it; and the column that one would start with.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn layout(
+    relation: &Relation,
+    columns: Vec<Column>,
+    config: &SourceConfig,
+) -> Result<(Shape, Option<String>)> {
+    let label = relation.label();
     if let Some(twice) =
         columns.iter().enumerate().find(|(at, column)| columns[..*at].iter().any(|c| c.name == column.name))
     {
@@ -181,7 +197,6 @@ pub(super) async fn plan(
     if let Relation::Table(table) = relation {
         schema = schema.with_name(table.name.as_str());
     }
-    let indexed = is_indexed(session, relation, names.first().map(String::as_str)).await.map_err(broken)?;
     let statement = Statement {
         mode: config.mode,
         from: relation.clause(),
@@ -192,7 +207,7 @@ pub(super) async fn plan(
         zone: config.decode.zone.clone(),
         suffix: config.suffix.clone(),
     };
-    Ok(Shape {
+    let shape = Shape {
         columns,
         schema: Arc::new(schema),
         decoders: decoders.into(),
@@ -201,8 +216,9 @@ pub(super) async fn plan(
         ranks,
         offsets_end,
         statement,
-        indexed,
-    })
+        indexed: false,
+    };
+    Ok((shape, names.into_iter().next()))
 }
 
 /// How a column is selected and decoded, and its schema; `None` if it is left out.
@@ -322,38 +338,29 @@ fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
     ))
 }
 
-async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&str>) -> Result<bool, sqlx::Error> {
-    let (Relation::Table(table), Some(column)) = (relation, first) else { return Ok(false) };
-    let oid: Oid = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
-        .bind(table.quoted())
-        .fetch_one(&mut session.connection)
-        .await?;
-    catalog::leads_an_index(session, oid.0, column).await
-}
-
 /// What this transaction has locked for reading: every table behind the relation, through views and partitions; and
 /// the sequences of their columns and of those that they are partitions of, whose numbers are drawn before the row is
 /// written. To be asked each round: tables and partitions come, go and change their names.
+pub(super) const LOCKED: &str = "WITH RECURSIVE locked AS MATERIALIZED ( \
+       SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
+       WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
+       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+       AND c.relkind IN ('r', 'p', 'f') AND c.relnamespace <> 'pg_catalog'::regnamespace), \
+     tables (oid) AS (SELECT oid FROM locked UNION \
+       SELECT i.inhparent FROM tables t JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.oid), \
+     relations (oid) AS MATERIALIZED (SELECT oid FROM locked \
+       UNION SELECT d.objid FROM tables t JOIN pg_catalog.pg_depend d ON d.refobjid = t.oid \
+         JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' \
+         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+         AND d.refobjsubid > 0 \
+       UNION SELECT d.refobjid FROM tables t JOIN pg_catalog.pg_attrdef f ON f.adrelid = t.oid \
+         JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass \
+         AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+         JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S')";
+
+/// The relations of [`LOCKED`].
 pub(super) async fn locked_relations(session: &mut Session) -> Result<Vec<u32>, sqlx::Error> {
-    let relations: Vec<Oid> = sqlx::query_scalar(
-        "WITH RECURSIVE locked AS MATERIALIZED ( \
-           SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
-           WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
-           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-           AND c.relkind IN ('r', 'p', 'f') AND c.relnamespace <> 'pg_catalog'::regnamespace), \
-         tables (oid) AS (SELECT oid FROM locked UNION \
-           SELECT i.inhparent FROM tables t JOIN pg_catalog.pg_inherits i ON i.inhrelid = t.oid) \
-         SELECT oid FROM locked \
-         UNION SELECT d.objid FROM tables t JOIN pg_catalog.pg_depend d ON d.refobjid = t.oid \
-           JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' \
-           WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
-           AND d.refobjsubid > 0 \
-         UNION SELECT d.refobjid FROM tables t JOIN pg_catalog.pg_attrdef f ON f.adrelid = t.oid \
-           JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass \
-           AND d.refclassid = 'pg_catalog.pg_class'::regclass \
-           JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'",
-    )
-    .fetch_all(&mut session.connection)
-    .await?;
+    let sql = format!("{LOCKED} SELECT oid FROM relations");
+    let relations: Vec<Oid> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut session.connection).await?;
     Ok(relations.into_iter().map(|oid| oid.0).collect())
 }

@@ -79,10 +79,10 @@ impl Statement {
         sql
     }
 
-    /// The statement that asks for the largest id that is visible.
+    /// The statement that asks for the largest id that is visible, and whether the server is a standby.
     pub(super) fn largest_id(&self) -> Option<String> {
         let id = self.id()?;
-        Some(format!("SELECT max({id})::int8 FROM {}", self.from))
+        Some(format!("SELECT max({id})::int8, pg_catalog.pg_is_in_recovery() FROM {}", self.from))
     }
 
     /// The statement that asks for the latest timestamp that is visible and could be read, in microseconds as its column

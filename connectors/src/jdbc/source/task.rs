@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::batches::{self, Received};
 use super::config::{InitialTimestamp, Mode, SourceConfig};
-use super::page::PageError;
+use super::prepare;
 use super::progress::{self, Progress};
 use super::reader::{self, Reader, Target};
 use super::shape::Relation;
@@ -18,14 +18,14 @@ use super::tables;
 use crate::api::{Error, Position, Props, Result, SourceBatch, SourceContext, SourceTask};
 use crate::jdbc::connection_keys::Connector;
 
-/// Batches that wait for the worker.
-const QUEUE: usize = 2;
 /// How long a poll waits before it answers that there is nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running source task.
 pub(super) struct JdbcSourceTask {
-    batches: mpsc::Receiver<Result<SourceBatch>>,
+    batches: Received,
+    /// Rows that a poll hands over, about.
+    rows: usize,
     stop: CancellationToken,
     connector: Connector,
     /// The server's process that reads for us.
@@ -46,12 +46,11 @@ impl JdbcSourceTask {
         };
         let mut targets = targets(props, &config)?;
         resume(&mut targets, &config, initial, &context).await?;
-        for target in &mut targets {
-            if let Err(PageError::Failed(error)) = reader::prepare(&mut session, target, &config).await {
-                return Err(error_at_start(error, &target.label, &connector));
-            }
+        if let Err((at, error)) = prepare::prepare_all(&mut session, &mut targets, &config).await {
+            return Err(error_at_start(error, &targets[at].label, &connector));
         }
-        let (sender, batches) = mpsc::channel(QUEUE);
+        let (sender, batches) = batches::queue();
+        let rows = config.batch_rows.unwrap_or(reader::BATCH_ROWS);
         let stop = context.stop.child_token();
         let process = Arc::new(AtomicI32::new(session.process));
         let reader = Reader {
@@ -65,15 +64,15 @@ impl JdbcSourceTask {
             batches: sender,
         };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run()));
-        Ok(Self { batches, stop, connector, process, reader })
+        Ok(Self { batches, rows, stop, connector, process, reader })
     }
 }
 
 #[async_trait]
 impl SourceTask for JdbcSourceTask {
     async fn poll(&mut self) -> Result<Vec<SourceBatch>> {
-        match tokio::time::timeout(PATIENCE, self.batches.recv()).await {
-            Ok(Some(batch)) => batch.map(|batch| vec![batch]),
+        match tokio::time::timeout(PATIENCE, self.batches.next(self.rows)).await {
+            Ok(Some(batches)) => batches,
             Ok(None) => Err(Error::fatal("the reader of the source task has ended")),
             Err(_) => Ok(Vec::new()),
         }

@@ -8,8 +8,8 @@ use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as As
 use kafka_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-/// The protocols that a member offers, the preferred first.
-pub(super) const PROTOCOLS: [&str; 2] = ["range", "roundrobin"];
+/// The protocols that a member offers, the preferred first: range would give all topics of one partition to one member.
+pub(super) const PROTOCOLS: [&str; 2] = ["roundrobin", "range"];
 
 /// Partitions by topic.
 pub(super) type Assignment = BTreeMap<String, Vec<i32>>;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use towline_broker::{FetchFrom, FetchLimits, Fetched, Handle, JoinReply, JoinRequest, ResponseError, SyncRequest};
 use towline_connectors::api::{Error, Result, TopicPartition};
 
+use super::arrivals::Arrivals;
 use super::assignor::{self, Assignment, PROTOCOLS, Wanting};
 use super::group::{GroupSettings, Identity, Read, Reset, Wanted};
 use super::{failed, incoming};
@@ -20,10 +21,6 @@ const AHEAD_RECORDS: usize = 40_000;
 /// or about this many bytes.
 const AHEAD_BYTES: usize = 8 << 20;
 const FETCH: FetchLimits = FetchLimits { max_bytes: 1 << 20, min_bytes: 1, max_wait: Duration::from_secs(30) };
-/// How often it is looked whether subscribed topics came,
-const LOOK_FOR_MISSING: Duration = Duration::from_millis(100);
-/// and whether those that are there grew or went.
-const LOOK_FOR_CHANGES: Duration = Duration::from_secs(1);
 /// How long a rebalance waits for the task to flush and commit.
 const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after something failed.
@@ -36,6 +33,9 @@ pub(super) struct Member {
     wanted: Wanted,
     /// Given by the coordinator; kept over rebalances.
     member_id: String,
+    /// As the leader: what was shared out last.
+    shared: Option<Shared>,
+    arrivals: Arrivals,
     positions: Vec<Place>,
     waiting: Vec<IncomingBatch>,
     waiting_records: usize,
@@ -61,7 +61,16 @@ enum Ended {
     Closed,
 }
 
-type Topics = BTreeMap<String, i32>;
+/// Partitions by topic.
+type Counts = BTreeMap<String, i32>;
+
+/// What a leader shared out.
+struct Shared {
+    /// The topics that members want.
+    wanted: BTreeSet<String>,
+    /// Those that were there.
+    counts: Counts,
+}
 
 struct Channels {
     control: mpsc::Sender<GroupEvent>,
@@ -78,6 +87,8 @@ impl Member {
             settings,
             wanted,
             member_id: String::new(),
+            shared: None,
+            arrivals: Arrivals::default(),
             positions: Vec::new(),
             waiting: Vec::new(),
             waiting_records: 0,
@@ -95,13 +106,13 @@ impl Member {
     ) {
         let mut channels = Channels { control, records, paused, stop };
         while !channels.stop.is_cancelled() {
-            let topics = self.topics().await;
+            let wanted = self.wanted();
             let joined = tokio::select! {
                 () = channels.stop.cancelled() => break,
-                joined = self.join(&topics) => joined,
+                joined = self.join(&wanted) => joined,
             };
             let ended = match joined {
-                Ok(assignment) => self.take_up(assignment, &topics, &mut channels).await,
+                Ok(assignment) => self.take_up(assignment, &wanted, &mut channels).await,
                 Err(error) => {
                     let _ = channels.control.try_send(GroupEvent::Failed(error));
                     tokio::time::sleep(RETRY).await;
@@ -129,31 +140,39 @@ impl Member {
         }
     }
 
-    /// The subscribed topics that exist, with their partitions.
-    async fn topics(&self) -> Topics {
+    /// The topics that this member subscribes to now.
+    fn wanted(&self) -> BTreeSet<String> {
         match &self.wanted {
-            Wanted::Topics(names) => {
-                let mut topics = Topics::new();
-                for name in names {
-                    if let Ok(count) = self.handle.partitions(name, false).await {
-                        topics.insert(name.clone(), count);
-                    }
-                }
-                topics
-            }
+            Wanted::Topics(names) => names.iter().cloned().collect(),
             Wanted::Pattern(pattern) => {
-                let all = self.handle.topics().into_iter();
-                all.filter(|(name, _)| !name.starts_with("__") && pattern.is_match(name).unwrap_or(false)).collect()
+                let all = self.handle.topics().into_iter().map(|(name, _)| name);
+                all.filter(|name| !name.starts_with("__") && pattern.is_match(name).unwrap_or(false)).collect()
             }
         }
     }
 
-    async fn join(&mut self, topics: &Topics) -> Result<Assignment> {
-        let wanted: BTreeSet<String> = match &self.wanted {
-            Wanted::Topics(names) => names.iter().cloned().collect(),
-            Wanted::Pattern(_) => topics.keys().cloned().collect(),
-        };
-        let metadata = assignor::subscription(&wanted);
+    /// Those of these topics that exist, with their partitions.
+    fn counts(&self, wanted: &BTreeSet<String>) -> Counts {
+        self.handle.topics().into_iter().filter(|(name, _)| wanted.contains(name)).collect()
+    }
+
+    /// Whether topics came, went or grew, so that the member must join again. As in Kafka the leader alone looks after
+    /// the topics that the group shares: whoever follows gets the same partitions again.
+    fn is_outdated(&self, wanted: &BTreeSet<String>) -> bool {
+        self.wanted() != *wanted
+            || self.shared.as_ref().is_some_and(|shared| self.counts(&shared.wanted) != shared.counts)
+    }
+
+    /// Whether topics that are wanted may yet come.
+    fn expects_more(&self) -> bool {
+        let shared = self.shared.as_ref();
+        matches!(self.wanted, Wanted::Pattern(_))
+            || shared.is_some_and(|shared| self.counts(&shared.wanted).len() < shared.wanted.len())
+    }
+
+    async fn join(&mut self, wanted: &BTreeSet<String>) -> Result<Assignment> {
+        self.shared = None;
+        let metadata = assignor::subscription(wanted);
         loop {
             let reply = self
                 .handle
@@ -187,7 +206,7 @@ impl Member {
     /// Hands in or waits for the assignment; none if the group rebalances again.
     async fn sync(&mut self, joined: JoinReply) -> Result<Option<Assignment>> {
         self.member_id.clone_from(&joined.member_id);
-        let assignments = if joined.leader == joined.member_id { self.share_out(&joined).await } else { Vec::new() };
+        let assignments = if joined.leader == joined.member_id { self.share_out(&joined) } else { Vec::new() };
         let request = SyncRequest {
             group_id: self.identity.group.clone(),
             member_id: joined.member_id.clone(),
@@ -212,7 +231,7 @@ impl Member {
     }
 
     /// As the leader: shares the partitions out.
-    async fn share_out(&self, joined: &JoinReply) -> Vec<(String, bytes::Bytes)> {
+    fn share_out(&mut self, joined: &JoinReply) -> Vec<(String, bytes::Bytes)> {
         let wanting: Vec<Wanting> = joined
             .members
             .iter()
@@ -221,15 +240,10 @@ impl Member {
                 topics: assignor::subscribed(member.metadata.clone()),
             })
             .collect();
-        let mut counts = Topics::new();
-        for topic in wanting.iter().flat_map(|member| &member.topics) {
-            if !counts.contains_key(topic)
-                && let Ok(count) = self.handle.partitions(topic, false).await
-            {
-                counts.insert(topic.clone(), count);
-            }
-        }
+        let wanted = wanting.iter().flat_map(|member| &member.topics).cloned().collect();
+        let counts = self.counts(&wanted);
         let shares = assignor::assign(joined.protocol.as_deref().unwrap_or_default(), &wanting, &counts);
+        self.shared = Some(Shared { wanted, counts });
         let members = joined.members.iter().map(|member| member.member_id.clone());
         members.zip(shares.iter().map(assignor::assignment)).collect()
     }
@@ -246,7 +260,7 @@ impl Member {
     }
 
     /// Asks the task where to start, then reads until something ends it.
-    async fn take_up(&mut self, assignment: Assignment, topics: &Topics, channels: &mut Channels) -> Ended {
+    async fn take_up(&mut self, assignment: Assignment, wanted: &BTreeSet<String>, channels: &mut Channels) -> Ended {
         let mut beat = ticks(self.settings.heartbeat);
         let mut partitions = Vec::new();
         for (topic, own) in assignment {
@@ -274,7 +288,7 @@ impl Member {
                 return Ended::Closed;
             }
         }
-        self.read(topics, channels, &mut beat).await
+        self.read(wanted, channels, &mut beat).await
     }
 
     /// Where each partition is read on: as the task says, else as committed, else by `auto.offset.reset`.
@@ -307,12 +321,14 @@ impl Member {
         }
     }
 
-    async fn read(&mut self, topics: &Topics, channels: &mut Channels, beat: &mut Interval) -> Ended {
-        let missing = match &self.wanted {
-            Wanted::Topics(names) => names.iter().any(|name| !topics.contains_key(name)),
-            Wanted::Pattern(_) => topics.is_empty(),
-        };
-        let mut look = ticks(if missing { LOOK_FOR_MISSING } else { LOOK_FOR_CHANGES });
+    async fn read(&mut self, wanted: &BTreeSet<String>, channels: &mut Channels, beat: &mut Interval) -> Ended {
+        let (handle, group) = (self.handle.clone(), self.identity.group.clone());
+        let generation = self.identity.membership().map_or(-1, |(_, generation)| generation);
+        let rebalance = handle.rebalance_after(&group, generation);
+        tokio::pin!(rebalance);
+        let mut topics = handle.watch_topics();
+        // Topics may have changed since they were looked up.
+        topics.mark_changed();
         let mut not_before = Instant::now();
         loop {
             let paused = *channels.paused.borrow_and_update();
@@ -323,7 +339,20 @@ impl Member {
                 biased;
                 () = channels.stop.cancelled() => return Ended::Closed,
                 _ = beat.tick() => if let Some(ended) = self.heartbeat() { return ended },
-                _ = look.tick() => if self.topics().await != *topics { return Ended::Rejoin },
+                () = &mut rebalance => return self.heartbeat().unwrap_or(Ended::Rejoin),
+                Ok(()) = topics.changed() => if self.is_outdated(wanted) {
+                    if !self.expects_more() {
+                        return Ended::Rejoin;
+                    }
+                    self.arrivals.changed(Instant::now());
+                },
+                () = until(self.arrivals.due()) => {
+                    let outdated = self.is_outdated(wanted);
+                    self.arrivals.settled(outdated, Instant::now());
+                    if outdated {
+                        return Ended::Rejoin;
+                    }
+                }
                 _ = channels.paused.changed() => {}
                 room = channels.records.reserve(), if !self.waiting.is_empty() && !paused => match room {
                     Ok(room) => {
@@ -467,6 +496,14 @@ impl Member {
                 _ = beat.tick() => drop(self.heartbeat()),
             }
         }
+    }
+}
+
+/// Sleeps until then; for ever if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

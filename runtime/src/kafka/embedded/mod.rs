@@ -1,12 +1,15 @@
 //! The adapter for the broker in this process: the port's calls become calls of the broker's own functions, the same
 //! that its request handlers use after decoding. Nothing is bypassed but sockets and frames.
 
+mod arrivals;
 mod assignor;
 mod group;
 mod member;
 mod partitioner;
 mod producer;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytestring::ByteString;
 use towline_broker::{
-    BatchReader, CommitRequest, Fetched, Handle, OffsetCommit, ResponseError, TransactionState, UnreadableBatch,
+    BatchReader, CommitRequest, Fetched, Handle, OffsetCommit, ReadBatch, RecordAt, ResponseError, TransactionState,
+    UnreadableBatch,
 };
 use towline_connectors::api::{Error, Result, TopicPartition};
 
@@ -39,11 +43,12 @@ impl Embedded {
     /// Aborts what producers whose ids begin so have left open when the process before this one ended: some of them may
     /// never come back, and readers wait for open transactions.
     pub async fn abort_left_open(&self, prefix: &str) {
+        let timeout = transaction::TIMEOUT_MS.min(self.0.longest_transaction_ms());
         for left in self.0.list_transactions() {
             let id = left.id;
             if id.starts_with(prefix)
                 && left.state == TransactionState::Ongoing
-                && let Err(error) = self.0.init_transactional_producer(&id, transaction::TIMEOUT_MS).await
+                && let Err(error) = self.0.init_transactional_producer(&id, timeout).await
             {
                 tracing::warn!(id, %error, "a transaction that was left open could not be aborted; its timeout will");
             }
@@ -74,6 +79,10 @@ impl Kafka for Embedded {
             Some(cluster) => cluster?.transactional_producer(id, settings).await,
             None => Ok(Box::new(transaction::EmbeddedTransactionalProducer::open(self.0.clone(), id, settings).await?)),
         }
+    }
+
+    fn longest_transaction_ms(&self) -> Option<i32> {
+        Some(self.0.longest_transaction_ms())
     }
 
     async fn ends(&self, topic: &str) -> Result<Vec<(TopicPartition, i64)>> {
@@ -202,32 +211,36 @@ fn failed(what: &str, error: ResponseError) -> Error {
 
 /// Decodes fetched batches into the port's, from an offset on.
 fn incoming(topic: &Arc<str>, partition: i32, from: i64, fetched: Fetched) -> Result<Vec<IncomingBatch>> {
-    let unreadable =
-        |error: UnreadableBatch| Error::fatal(format!("cannot read {topic}-{partition}: {error}")).caused_by(error);
+    incoming_but(topic, partition, from, fetched, |error| {
+        Err(Error::fatal(format!("cannot read {topic}-{partition}: {error}")).caused_by(error))
+    })
+}
+
+/// As [`incoming`]; what cannot be read is passed over, with the rest of its batch, if `judge` says so.
+fn incoming_but(
+    topic: &Arc<str>,
+    partition: i32,
+    from: i64,
+    fetched: Fetched,
+    judge: impl Fn(UnreadableBatch) -> Result<()>,
+) -> Result<Vec<IncomingBatch>> {
     let mut batches = Vec::new();
     for batch in BatchReader::new(fetched.records) {
-        let batch = batch.map_err(unreadable)?;
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                judge(error)?;
+                continue;
+            }
+        };
         // The count comes from whoever wrote the batch: no record takes less than seven bytes.
         let mut records = Vec::with_capacity(batch.len().min(batch.data.len() / 7));
         for record in batch.records() {
-            let record = record.map_err(unreadable)?;
-            if record.offset < from {
-                continue;
+            match record {
+                Ok(record) if record.offset < from => {}
+                Ok(record) => records.push(incoming_record(&batch, record)),
+                Err(error) => judge(error)?,
             }
-            let mut headers = Vec::with_capacity(record.headers.len());
-            for (name, value) in record.headers {
-                // As Java's clients read names that are not UTF-8.
-                let name = ByteString::try_from(batch.data.slice(name.clone()))
-                    .unwrap_or_else(|_| String::from_utf8_lossy(&batch.data[name]).into_owned().into());
-                headers.push((name, value.map(|value| batch.data.slice(value))));
-            }
-            records.push(IncomingRecord {
-                offset: record.offset,
-                timestamp: (record.timestamp >= 0).then_some(record.timestamp),
-                key: record.key,
-                value: record.value,
-                headers,
-            });
         }
         let next_offset = batch.next_offset.max(from);
         batches.push(IncomingBatch { topic: topic.clone(), partition, buffer: batch.data, records, next_offset });
@@ -243,4 +256,21 @@ fn incoming(topic: &Arc<str>, partition: i32, from: i64, fetched: Fetched) -> Re
         None => {}
     }
     Ok(batches)
+}
+
+fn incoming_record(batch: &ReadBatch, record: RecordAt) -> IncomingRecord {
+    let mut headers = Vec::with_capacity(record.headers.len());
+    for (name, value) in record.headers {
+        // As Java's clients read names that are not UTF-8.
+        let name = ByteString::try_from(batch.data.slice(name.clone()))
+            .unwrap_or_else(|_| String::from_utf8_lossy(&batch.data[name]).into_owned().into());
+        headers.push((name, value.map(|value| batch.data.slice(value))));
+    }
+    IncomingRecord {
+        offset: record.offset,
+        timestamp: (record.timestamp >= 0).then_some(record.timestamp),
+        key: record.key,
+        value: record.value,
+        headers,
+    }
 }

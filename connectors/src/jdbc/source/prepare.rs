@@ -1,0 +1,75 @@
+//! Describes the tables of a task at its start: all of them in a few trips to the server, or, where that fails, one after
+//! the other, so that the error says which table it is about.
+
+use super::config::{Mode, SourceConfig};
+use super::page::PageError;
+use super::reader::{self, Target};
+use super::shape::{self, Relation};
+use super::sql;
+use crate::api::Error;
+use crate::postgres::catalog::{self, Column};
+use crate::postgres::connection::Session;
+
+/// How long several tables wait for locks together: while one is waited for, the others are held.
+const LOCK_TIMEOUT: &str = "200ms";
+
+/// Plans how to read each target.
+///
+/// # Errors
+/// What is wrong with a target, and with which.
+pub(super) async fn prepare_all(
+    session: &mut Session,
+    targets: &mut [Target],
+    config: &SourceConfig,
+) -> Result<(), (usize, Error)> {
+    let together = targets.len() > 1 && config.mode == Mode::Incrementing && config.horizon;
+    if together && prepare_together(session, targets, config).await.is_err() {
+        // What it is will be told by the one that has it.
+        targets.iter_mut().for_each(|target| target.shape = None);
+        let _ = session.run("ROLLBACK").await;
+    }
+    for (at, target) in targets.iter_mut().enumerate().filter(|(_, target)| target.shape.is_none()) {
+        if let Err(PageError::Failed(error)) = reader::prepare(session, target, config).await {
+            return Err((at, error));
+        }
+    }
+    Ok(())
+}
+
+async fn prepare_together(
+    session: &mut Session,
+    targets: &mut [Target],
+    config: &SourceConfig,
+) -> Result<(), PageError> {
+    let names: Vec<String> = targets
+        .iter()
+        .filter_map(|target| match &target.relation {
+            Relation::Table(table) => Some(table.quoted()),
+            Relation::Query(_) => None,
+        })
+        .collect();
+    if names.len() < targets.len() {
+        return Ok(());
+    }
+    let locks: Vec<String> = names.iter().map(|name| sql::lock(name)).collect();
+    session.run(format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {}", locks.join("; "))).await?;
+    let oids = catalog::oids_of(session, &names).await?;
+    let known: Vec<u32> = oids.iter().copied().flatten().collect();
+    let columns = catalog::columns_of_all(session, &known).await?;
+    let mut leading = Vec::new();
+    for (target, oid) in targets.iter_mut().zip(oids) {
+        let own: Vec<Column> = columns.iter().filter(|column| Some(column.relation) == oid).cloned().collect();
+        let (shape, first) = shape::layout(&target.relation, own, config)?;
+        target.shape = Some(shape);
+        leading.push(oid.zip(first));
+    }
+    let asked: Vec<(u32, &str)> = leading.iter().flatten().map(|(oid, name)| (*oid, name.as_str())).collect();
+    let mut found = catalog::lead_an_index(session, &asked).await?.into_iter();
+    for (target, leading) in targets.iter_mut().zip(&leading) {
+        if let (Some(shape), Some(_)) = (&mut target.shape, leading) {
+            shape.indexed = found.next().unwrap_or(false);
+        }
+    }
+    session.run("COMMIT").await?;
+    Ok(())
+}
