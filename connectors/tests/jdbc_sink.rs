@@ -312,11 +312,11 @@ async fn an_outage_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_passwords_are_told_at_the_key() {
+async fn wrong_passwords_are_told_at_the_url() {
     let db = shared().database().await;
     let config = props(&db, &[("connection.password", "wrong")]);
     let keys: Vec<_> = JdbcSinkConnector::CONFLUENT.check(&config).await.into_iter().map(|error| error.key).collect();
-    assert_eq!(keys, ["connection.user", "connection.password"]);
+    assert_eq!(keys, ["connection.url"]);
     let context = SinkContext {
         connector: "s".into(),
         task: 0,

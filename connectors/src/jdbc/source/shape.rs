@@ -14,7 +14,7 @@ use crate::postgres::connection::Session;
 use crate::postgres::exact;
 use crate::postgres::failure;
 use crate::postgres::field_decoder::FieldDecoder;
-use crate::postgres::type_map::{PgType, connect_schema};
+use crate::postgres::type_map::{NumericMapping, PgType, connect_schema};
 
 /// What is read: a table or a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +195,12 @@ pub(super) async fn plan(
 /// How a column is selected and decoded, and its schema; `None` if it is left out.
 fn reading(column: &Column, config: &SourceConfig, exact: bool) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
     let optional = !column.not_null;
-    if exact && let Some((cast, decoder)) = exact::reading(column.kind) {
+    // Who says what numbers become gets numbers, without a form for NaN.
+    let mapped = matches!(column.kind, PgType::Numeric(Some(_))) && config.decode.numeric != NumericMapping::None;
+    if exact
+        && !mapped
+        && let Some((cast, decoder)) = exact::reading(column.kind)
+    {
         return Some((cast, Arc::new(exact::schema(&column.declared).with_optional(optional)), decoder));
     }
     let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
