@@ -202,7 +202,7 @@ async fn empty_patterns_and_catalogs_mean_what_the_driver_says() {
     assert_eq!(planned(&[("schema.pattern", "pg_catalog")]).await, "");
     let catalogs = planned(&[("table.types", "SYSTEM TABLE, system view")]).await;
     assert!(catalogs.contains("\"pg_catalog\".\"pg_class\"") && catalogs.contains("\"pg_catalog\".\"pg_locks\""));
-    assert!(!catalogs.contains("public"));
+    assert!(!catalogs.contains("\"public\"."));
     let entries = [("mode", "bulk"), ("table.types", "SYSTEM TABLE"), ("table.whitelist", "pg_catalog.pg_am")];
     let mut source = Source::open(&props(&db, &entries), Vec::new()).await.unwrap();
     assert!(!source.take(1).await.is_empty());
@@ -230,5 +230,33 @@ async fn a_clock_that_is_set_back_repeats_and_breaks_nothing() {
         assert_eq!(waiting.health.message(), None);
         waiting.task.close().await;
         db.run("TRUNCATE t RESTART IDENTITY; INSERT INTO t (at) VALUES ('2024-01-05')").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn created_columns_stand_where_the_originals_put_them() {
+    let db = shared().database().await;
+    let int = |names: &[&'static str]| {
+        structure(names.iter().map(|name| (*name, Schema::new(Type::Int32), Value::Int32(1))).collect())
+    };
+    for (number, (mode, fields, key, expected)) in [
+        ("record_key", "", int(&["z", "b", "m"]), "a b c m z"),
+        ("record_key", "c", int(&["c"]), "a b c"),
+        ("record_value", "c", Datum::default(), "a b c"),
+        ("kafka", "", Datum::default(), "__connect_topic __connect_partition __connect_offset a b c"),
+        ("kafka", "z,y,x", Datum::default(), "a b c x y z"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let table = format!("t{number}");
+        let entries =
+            [("table.name.format", table.as_str()), ("auto.create", "true"), ("pk.mode", mode), ("pk.fields", fields)];
+        let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+        assert!(sink.task.put(&[at(0, key, int(&["a", "b", "c"]))]).await.unwrap().is_empty());
+        let columns = format!(
+            "SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0"
+        );
+        assert_eq!(db.text(&columns).await, expected, "{mode} {fields}");
     }
 }

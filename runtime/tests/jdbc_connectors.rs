@@ -364,13 +364,13 @@ fn must(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A certificate for `localhost` that is its own authority, and its key, readable by the server alone.
+/// A certificate for `localhost` that signs itself, and its key, readable by the server alone.
 fn make_certificate(folder: &Path) {
     let (key, certificate) = (folder.join("server.key"), folder.join("server.crt"));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
-    openssl.args(["-addext", "subjectAltName=DNS:localhost", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
-    must(&mut openssl);
+    openssl.args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    must(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate));
     must(Command::new("chmod").arg("600").arg(&key));
     must(Command::new("chmod").arg("755").arg(folder));
     // Only root may give files away, and only root has to.

@@ -82,6 +82,9 @@ pub(super) fn explain(said: &str) -> Option<&'static str> {
         "the server offers no TLS: set ssl=on there, or sslmode=prefer or disable"
     } else if said.contains("notvalidforname") || said.contains("not valid for name") {
         "the server's certificate is for another host name: connect by that name, or use sslmode=verify-ca"
+    } else if said.contains("causedasendentity") {
+        "the server's certificate says that it is an authority, and its own: make it with basicConstraints=CA:FALSE, or let \
+         another authority sign it; sslmode=require encrypts without checking"
     } else if said.contains("unknownissuer") || said.contains("unknown issuer") || said.contains("certificate") {
         "the server's certificate is not trusted: name the authority's certificate in sslrootcert, or use sslmode=require \
          to encrypt without checking"

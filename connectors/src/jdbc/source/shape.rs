@@ -10,7 +10,7 @@ use super::sql::{self, OffsetColumn, Statement};
 use crate::api::{Error, Result};
 use crate::data::{Field, Schema, Type};
 use crate::postgres::catalog::{self, Column, TableName};
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::exact;
 use crate::postgres::failure;
 use crate::postgres::field_decoder::FieldDecoder;
@@ -63,10 +63,8 @@ pub(super) struct Shape {
 pub(super) async fn columns(session: &mut Session, relation: &Relation) -> Result<Vec<Column>, sqlx::Error> {
     match relation {
         Relation::Table(table) => {
-            let oid: Option<Oid> = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
-                .bind(table.quoted())
-                .fetch_one(&mut session.connection)
-                .await?;
+            let query = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid").bind(table.quoted());
+            let oid: Option<Oid> = within(session.patience, query.fetch_one(&mut session.connection)).await?;
             match oid {
                 Some(oid) => catalog::columns(session, oid.0).await,
                 None => Ok(Vec::new()),
@@ -82,9 +80,10 @@ type Described = (String, u32, Option<(u32, i16)>);
 async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>, sqlx::Error> {
     use sqlx::Connection as _;
     // The driver remembers the columns of a statement it has seen.
-    session.connection.clear_cached_statements().await?;
+    within(session.patience, session.connection.clear_cached_statements()).await?;
     let text = sqlx::AssertSqlSafe(sql::lock(&sql::sub_select(query)));
-    let prepared = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text)).await?;
+    let preparing = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text));
+    let prepared = within(session.patience, preparing).await?;
     let described: Vec<Described> = prepared
         .columns()
         .iter()
@@ -316,10 +315,8 @@ fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
 
 async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&str>) -> Result<bool, sqlx::Error> {
     let (Relation::Table(table), Some(column)) = (relation, first) else { return Ok(false) };
-    let oid: Oid = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid")
-        .bind(table.quoted())
-        .fetch_one(&mut session.connection)
-        .await?;
+    let query = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1)::oid").bind(table.quoted());
+    let oid: Oid = within(session.patience, query.fetch_one(&mut session.connection)).await?;
     catalog::leads_an_index(session, oid.0, column).await
 }
 
@@ -327,7 +324,7 @@ async fn is_indexed(session: &mut Session, relation: &Relation, first: Option<&s
 /// the sequences of their columns and of those that they are partitions of, whose numbers are drawn before the row is
 /// written. To be asked each round: tables and partitions come, go and change their names.
 pub(super) async fn locked_relations(session: &mut Session) -> Result<Vec<u32>, sqlx::Error> {
-    let relations: Vec<Oid> = sqlx::query_scalar(
+    let query = sqlx::query_scalar(
         "WITH RECURSIVE locked AS MATERIALIZED ( \
            SELECT DISTINCT l.relation AS oid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation \
            WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessShareLock' \
@@ -344,8 +341,7 @@ pub(super) async fn locked_relations(session: &mut Session) -> Result<Vec<u32>, 
            JOIN pg_catalog.pg_depend d ON d.objid = f.oid AND d.classid = 'pg_catalog.pg_attrdef'::regclass \
            AND d.refclassid = 'pg_catalog.pg_class'::regclass \
            JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'",
-    )
-    .fetch_all(&mut session.connection)
-    .await?;
+    );
+    let relations: Vec<Oid> = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     Ok(relations.into_iter().map(|oid| oid.0).collect())
 }
