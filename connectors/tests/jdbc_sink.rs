@@ -328,6 +328,32 @@ async fn wrong_passwords_are_told_at_the_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_tombstone_makes_gets_its_columns_from_rows() {
+    let db = shared().database().await;
+    let entries = [
+        ("auto.create", "true"),
+        ("auto.evolve", "true"),
+        ("pk.mode", "record_key"),
+        ("pk.fields", "k"),
+        ("delete.enabled", "true"),
+        ("insert.mode", "upsert"),
+    ];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    assert!(sink.task.put(&[tombstone(0, 1)]).await.unwrap().is_empty());
+    assert_eq!(
+        db.text("SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0")
+            .await,
+        "k"
+    );
+    let s = schema(&[("v", Type::String)]);
+    let set = |offset, key, text: &str| record(offset, Some(key), &s, vec![Value::from(text)]);
+    // Deleted and written again, written and deleted, within one batch.
+    let records = [set(1, 1, "a"), tombstone(2, 1), set(3, 1, "b"), set(4, 2, "c"), tombstone(5, 2), tombstone(6, 3)];
+    assert!(sink.task.put(&records).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT string_agg(k || v, ' ') FROM t").await, "1b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_unique_key_equal_rows_are_rows_of_their_own() {
     let db = table("CREATE TABLE t (id int CHECK (id < 100), v text); INSERT INTO t VALUES (1, 'v1')").await;
     let mut sink = Sink::open(&props(&db, &[])).await.unwrap();

@@ -266,10 +266,14 @@ impl Connector {
 
 /// Tries to connect once. Whatever fails is told on the URL, as by the original.
 pub(super) async fn check_connection(connector: &Connector) -> std::result::Result<Session, Vec<ConfigError>> {
-    connector
-        .connect()
-        .await
-        .map_err(|error| vec![ConfigError::on("connection.url", format!("Could not connect to database. {error}"))])
+    connector.connect().await.map_err(|error| {
+        let said = error.to_string();
+        let message = match said.strip_prefix("could not connect to database ") {
+            Some(rest) => format!("Could not connect to database {rest}"),
+            None => format!("Could not connect to database: {said}"),
+        };
+        vec![ConfigError::on("connection.url", message)]
+    })
 }
 
 #[cfg(test)]

@@ -102,6 +102,19 @@ mod tests {
     }
 
     #[test]
+    fn failures_say_what_to_do() {
+        for (said, part) in [
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+            ("invalid peer certificate: UnknownIssuer", "sslrootcert"),
+            ("invalid peer certificate: certificate not valid for name \"h\"", "another host name"),
+            ("server does not support TLS", "offers no TLS"),
+        ] {
+            assert!(explain(said).unwrap().contains(part), "{said}");
+        }
+        assert_eq!(explain("connection reset by peer"), None);
+    }
+
+    #[test]
     fn modes_as_the_driver() {
         assert!(matches!(of(&[]), PgSslMode::Prefer));
         assert!(matches!(of(&[("sslmode", "REQUIRE")]), PgSslMode::Require));
