@@ -31,10 +31,12 @@ pub static CONNECTORS: &[Connector] = &[
 pub static TRANSFORMS: &[&TransformSpec] = &[
     &transforms::cast::KEY,
     &transforms::cast::VALUE,
+    &transforms::collection_name_transformation::SPEC,
     &transforms::drop_headers::SPEC,
     &transforms::extract_field::KEY,
     &transforms::extract_field::VALUE,
     &transforms::extract_new_record_state::SPEC,
+    &transforms::field_name_transformation::SPEC,
     &transforms::filter::SPEC,
     &transforms::flatten::KEY,
     &transforms::flatten::VALUE,

@@ -83,6 +83,15 @@ fn make_certificates(folder: &Path) {
         "-out",
         &file("client.pk8"),
     ]);
+    // Under a password: the driver's forms, and those of older tools.
+    let (key, certificate) = (file("client.key"), file("client.crt"));
+    let sealed = ["-in", &key, "-passout", "pass:open sesame"];
+    openssl(&[&["pkcs8", "-topk8", "-outform", "DER", "-out", &file("sealed.pk8")], &sealed[..]].concat());
+    openssl(&[&["pkcs8", "-topk8", "-out", &file("sealed.pem")], &sealed[..]].concat());
+    let store = ["pkcs12", "-export", "-inkey", &key, "-in", &certificate, "-passout", "pass:open sesame"];
+    openssl(&[&store[..], &["-name", "user", "-out", &file("client.p12")]].concat());
+    let old = ["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"];
+    openssl(&[&store[..], &old[..], &["-out", &file("old.pfx")]].concat());
     run(Command::new("chmod").arg("600").arg(folder.join("server.key")));
 }
 
@@ -150,6 +159,38 @@ async fn tls_is_required_and_verified_as_asked() {
             ("connection.sslkey", key.to_str().unwrap()),
         ];
         assert_eq!(shown(&mut connect(&entries).await.unwrap(), ENCRYPTED).await, "true");
+    }
+    // PKCS#12 holds the certificate too.
+    for (key, password, expected) in [
+        ("sealed.pk8", Some("open sesame"), Ok(())),
+        ("sealed.pem", Some("open sesame"), Ok(())),
+        ("client.p12", Some("open sesame"), Ok(())),
+        ("old.pfx", Some("open sesame"), Ok(())),
+        ("sealed.pk8", Some("wrong"), Err("sslpassword is wrong")),
+        ("sealed.pem", None, Err("give its password in sslpassword")),
+        ("client.p12", Some("wrong"), Err("no PKCS#12 that sslpassword opens")),
+        ("client.p12", None, Err("give it in sslpassword")),
+        ("nowhere", None, Err("can't be read")),
+    ] {
+        let (certificate, key) = (files.path().join("client.crt"), files.path().join(key));
+        let mut entries = vec![
+            ("connection.url", url.as_str()),
+            ("connection.user", "postgres"),
+            ("connection.sslrootcert", authority),
+            ("connection.sslkey", key.to_str().unwrap()),
+        ];
+        if expected.is_err() || key.extension().is_some_and(|end| end != "p12" && end != "pfx") {
+            entries.push(("connection.sslcert", certificate.to_str().unwrap()));
+        }
+        entries.extend(password.map(|password| ("connection.sslpassword", password)));
+        match (connect(&entries).await, expected) {
+            (Ok(mut session), Ok(())) => assert_eq!(shown(&mut session, ENCRYPTED).await, "true"),
+            (Err(error), Err(part)) => {
+                assert!(error.to_string().contains(part) && !error.to_string().contains("open sesame"), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Config);
+            }
+            (other, _) => panic!("{} {password:?}: {other:?}", key.display()),
+        }
     }
 }
 
@@ -226,20 +267,27 @@ async fn passwords_and_settings_come_from_where_clients_keep_them() {
 struct Relay {
     port: u16,
     silent: Arc<AtomicBool>,
+    /// Whether connections fall silent as soon as the server has let the client in.
+    silent_after_login: Arc<AtomicBool>,
 }
 
 impl Relay {
     async fn to(port: u16) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let relay = Self { port: listener.local_addr().unwrap().port(), silent: Arc::default() };
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            silent: Arc::default(),
+            silent_after_login: Arc::default(),
+        };
         let silent = Arc::clone(&relay.silent);
+        let after_login = Arc::clone(&relay.silent_after_login);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                 let (near_in, near_out) = near.into_split();
                 let (far_in, far_out) = far.into_split();
-                tokio::spawn(pass(near_in, far_out, Arc::clone(&silent)));
-                tokio::spawn(pass(far_in, near_out, Arc::clone(&silent)));
+                tokio::spawn(pass(near_in, far_out, Arc::clone(&silent), Arc::default()));
+                tokio::spawn(pass(far_in, near_out, Arc::clone(&silent), Arc::clone(&after_login)));
             }
         });
         relay
@@ -247,7 +295,7 @@ impl Relay {
 }
 
 /// Passes bytes on; once silent, a connection stays open and silent for ever.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silent: Arc<AtomicBool>) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silent: Arc<AtomicBool>, after_login: Arc<AtomicBool>) {
     let mut buffer = vec![0; 65_536];
     loop {
         let count = from.read(&mut buffer).await.unwrap_or(0);
@@ -256,6 +304,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silent: Arc<Atomi
         }
         if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
             return;
+        }
+        // "Ready for query".
+        if after_login.load(Ordering::SeqCst) && buffer[..count].ends_with(b"Z\0\0\0\x05I") {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -284,4 +336,45 @@ async fn a_network_that_falls_silent_is_left_after_socket_timeout() {
     assert_eq!(source.take(1).await.len(), 1);
     assert!(sink.put(&records).await.unwrap().is_empty());
     assert_eq!(db.text("SELECT count(*) FROM u").await, "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connecting_takes_no_longer_than_is_allowed() {
+    let db = shared().database().await;
+    let relay = Relay::to(db.port).await;
+    let at = |hosts: usize, rest: &str| {
+        let hosts = vec![format!("127.0.0.1:{}", relay.port); hosts].join(",");
+        format!("jdbc:postgresql://{hosts}/{}?user=postgres&password=sesame&{rest}", db.name)
+    };
+    for after_login in [false, true] {
+        relay.silent.store(!after_login, Ordering::SeqCst);
+        relay.silent_after_login.store(after_login, Ordering::SeqCst);
+        for (hosts, rest, part) in [
+            (1, "connectTimeout=1", "no answer within 1 s"),
+            (1, "connectTimeout=0&loginTimeout=1", "loginTimeout=1 s"),
+            (9, "connectTimeout=60&loginTimeout=1", "loginTimeout=1 s"),
+            (2, "connectTimeout=1&targetServerType=primary", "no answer within 1 s"),
+        ] {
+            let error = connect(&[("connection.url", &at(hosts, rest))]).await.unwrap_err();
+            assert!(error.to_string().contains(part), "{rest}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Retriable);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demands_that_cannot_be_met_are_refused() {
+    let db = shared().database().await;
+    for (rest, part) in [
+        ("channelBinding=require", "channelBinding=require can't be met"),
+        ("requireAuth=scram-sha-256", "requireAuth can't be met"),
+        ("gssEncMode=require", "gssEncMode=require"),
+        ("targetServerType=leader", "targetServerType=leader is unknown"),
+    ] {
+        let url = format!("{}?user=postgres&password=sesame&{rest}", db.jdbc_url());
+        let error = connect(&[("connection.url", &url)]).await.unwrap_err();
+        assert!(error.to_string().contains(part) && error.kind() == ErrorKind::Config, "{error}");
+    }
+    let url = format!("{}?user=postgres&password=sesame&channelBinding=prefer&gssEncMode=prefer", db.jdbc_url());
+    connect(&[("connection.url", &url)]).await.unwrap();
 }

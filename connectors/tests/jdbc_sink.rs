@@ -312,11 +312,11 @@ async fn an_outage_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_passwords_are_told_at_the_key() {
+async fn wrong_passwords_are_told_at_the_url() {
     let db = shared().database().await;
     let config = props(&db, &[("connection.password", "wrong")]);
     let keys: Vec<_> = JdbcSinkConnector::CONFLUENT.check(&config).await.into_iter().map(|error| error.key).collect();
-    assert_eq!(keys, ["connection.user", "connection.password"]);
+    assert_eq!(keys, ["connection.url"]);
     let context = SinkContext {
         connector: "s".into(),
         task: 0,
@@ -325,6 +325,32 @@ async fn wrong_passwords_are_told_at_the_key() {
         health: Health::default(),
     };
     assert_eq!(JdbcSinkConnector::CONFLUENT.open(&config, context).await.err().unwrap().kind(), ErrorKind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_tombstone_makes_gets_its_columns_from_rows() {
+    let db = shared().database().await;
+    let entries = [
+        ("auto.create", "true"),
+        ("auto.evolve", "true"),
+        ("pk.mode", "record_key"),
+        ("pk.fields", "k"),
+        ("delete.enabled", "true"),
+        ("insert.mode", "upsert"),
+    ];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    assert!(sink.task.put(&[tombstone(0, 1)]).await.unwrap().is_empty());
+    assert_eq!(
+        db.text("SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0")
+            .await,
+        "k"
+    );
+    let s = schema(&[("v", Type::String)]);
+    let set = |offset, key, text: &str| record(offset, Some(key), &s, vec![Value::from(text)]);
+    // Deleted and written again, written and deleted, within one batch.
+    let records = [set(1, 1, "a"), tombstone(2, 1), set(3, 1, "b"), set(4, 2, "c"), tombstone(5, 2), tombstone(6, 3)];
+    assert!(sink.task.put(&records).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT string_agg(k || v, ' ') FROM t").await, "1b");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -264,7 +264,7 @@ async fn wrong_configs_say_what_to_change() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("connection.password") && !error.to_string().contains("wrong\""), "{error}");
     let keys: Vec<_> = JdbcSourceConnector.check(&wrong).await.into_iter().map(|error| error.key).collect();
-    assert_eq!(keys, ["connection.user", "connection.password"]);
+    assert_eq!(keys, ["connection.url"]);
     let mut gone = wrong.clone();
     gone.insert("connection.url".to_owned(), format!("jdbc:postgresql://127.0.0.1:{}/nope", db.port));
     gone.insert("connection.password".to_owned(), "sesame".to_owned());

@@ -4,6 +4,7 @@
 
 mod jdbc_connection;
 mod jdbc_debezium_sink;
+mod jdbc_domains;
 mod jdbc_exact;
 mod jdbc_harness;
 mod jdbc_poison;
@@ -13,4 +14,5 @@ mod jdbc_sink_types;
 mod jdbc_source;
 mod jdbc_source_traps;
 mod jdbc_source_types;
+mod jdbc_tables;
 mod postgres_server;

@@ -9,6 +9,7 @@ mod bad_input;
 mod cli_tools;
 mod crash;
 mod exactly_once;
+mod jdbc_connectors;
 mod rest_api;
 mod tutorial;
 mod types;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use sqlx::postgres::types::Oid;
 use sqlx::{Row, postgres::PgRow};
 
-use super::connection::Session;
+use super::connection::{Session, within};
 use super::quote;
 use super::type_map::PgType;
 
 /// A table as it is named.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
-    /// The schema.
+    /// The schema; empty where the search path decides.
     pub schema: String,
     /// The bare name.
     pub name: String,
@@ -21,12 +21,12 @@ pub struct TableName {
 impl TableName {
     /// `schema.table`, unquoted: the name in offsets.
     pub fn dotted(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        if self.schema.is_empty() { self.name.clone() } else { format!("{}.{}", self.schema, self.name) }
     }
 
     /// `"schema"."table"`.
     pub fn quoted(&self) -> String {
-        quote::table(&self.schema, &self.name)
+        if self.schema.is_empty() { quote::identifier(&self.name) } else { quote::table(&self.schema, &self.name) }
     }
 }
 
@@ -88,9 +88,13 @@ impl Table {
     }
 }
 
-/// The driver's names of kinds of tables, with `relkind`.
-const TABLE_TYPES: &[(&str, char)] =
-    &[("FOREIGN TABLE", 'f'), ("MATERIALIZED VIEW", 'm'), ("PARTITIONED TABLE", 'p'), ("TABLE", 'r'), ("VIEW", 'v')];
+/// The driver's names of kinds of tables, in its order.
+pub const TABLE_TYPE_NAMES: &[&str] =
+    &["FOREIGN TABLE", "MATERIALIZED VIEW", "PARTITIONED TABLE", "SYSTEM TABLE", "SYSTEM VIEW", "TABLE", "VIEW"];
+
+/// The kinds of [`TABLE_TYPE_NAMES`]: `relkind`, and whether the server itself made them.
+const TABLE_TYPES: [(char, bool); 7] =
+    [('f', false), ('m', false), ('p', false), ('r', true), ('v', true), ('r', false), ('v', false)];
 
 /// Lists the tables of the given types, ordered by type, schema and name as JDBC's `getTables`.
 ///
@@ -101,23 +105,24 @@ pub async fn list_tables(
     types: &[&str],
     schema_pattern: Option<&str>,
 ) -> Result<Vec<TableName>, sqlx::Error> {
-    let wanted: Vec<&(&str, char)> =
-        TABLE_TYPES.iter().filter(|(name, _)| types.iter().any(|given| given.eq_ignore_ascii_case(name))).collect();
-    let kinds: Vec<String> = wanted.iter().map(|(_, kind)| kind.to_string()).collect();
-    let rows = sqlx::query(
-        "SELECT n.nspname::text, c.relname::text, c.relkind::text FROM pg_catalog.pg_class c \
+    let given = |name: &&str| types.iter().any(|given| given.eq_ignore_ascii_case(name));
+    let wanted: Vec<(char, bool)> =
+        TABLE_TYPE_NAMES.iter().zip(TABLE_TYPES).filter(|(name, _)| given(name)).map(|(_, kind)| kind).collect();
+    let kinds: Vec<String> = wanted.iter().map(|(kind, _)| kind.to_string()).collect();
+    // The driver takes an empty pattern for none.
+    let pattern = schema_pattern.filter(|pattern| !pattern.is_empty());
+    let query = sqlx::query(
+        "SELECT n.nspname::text, c.relname::text, c.relkind::text, \
+         n.nspname IN ('pg_catalog', 'information_schema') FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind::text = ANY($1) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+         WHERE c.relkind::text = ANY($1) AND (n.nspname !~ '^pg_' OR n.nspname = 'pg_catalog') \
          AND ($2::text IS NULL OR n.nspname LIKE $2) ORDER BY n.nspname, c.relname",
-    )
-    .bind(&kinds)
-    .bind(schema_pattern)
-    .fetch_all(&mut session.connection)
-    .await?;
+    );
+    let rows = within(session.patience, query.bind(&kinds).bind(pattern).fetch_all(&mut session.connection)).await?;
     let mut tables = Vec::with_capacity(rows.len());
-    for (_, kind) in &wanted {
+    for (kind, system) in wanted {
         for row in &rows {
-            if row.try_get::<String, _>(2)?.starts_with(*kind) {
+            if row.try_get::<String, _>(2)?.starts_with(kind) && row.try_get::<bool, _>(3)? == system {
                 tables.push(TableName { schema: row.try_get(0)?, name: row.try_get(1)? });
             }
         }
@@ -125,19 +130,17 @@ pub async fn list_tables(
     Ok(tables)
 }
 
-const COLUMNS: &str = "SELECT a.attname::text, coalesce(b2.oid, b1.oid, t.oid) AS base, \
-     coalesce(b2.typname, b1.typname, t.typname)::text AS base_name, \
-     coalesce(b2.typtype, b1.typtype, t.typtype)::text AS base_kind, \
-     CASE WHEN a.atttypmod >= 0 THEN a.atttypmod WHEN t.typtype = 'd' AND b1.typtype = 'd' AND t.typtypmod < 0 \
-     THEN b1.typtypmod WHEN t.typtype = 'd' THEN t.typtypmod ELSE -1 END AS modifier, \
-     pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
-     pg_catalog.format_type(coalesce(b2.oid, b1.oid, t.oid), -1) AS unmodified, \
-     (a.attnotnull OR (t.typtype = 'd' AND t.typnotnull)) AS not_null, \
+const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS base_name, b.typtype::text AS base_kind, \
+     b.modifier, pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
+     pg_catalog.format_type(b.oid, -1) AS unmodified, b.not_null, \
      (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)) AS counted, \
      a.attidentity::text AS identity, a.attgenerated::text AS generated, a.attrelid, a.attnum \
-     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-     LEFT JOIN pg_catalog.pg_type b1 ON t.typtype = 'd' AND b1.oid = t.typbasetype \
-     LEFT JOIN pg_catalog.pg_type b2 ON b1.typtype = 'd' AND b2.oid = b1.typbasetype \
+     FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
+       WITH RECURSIVE up (oid, modifier, not_null) AS (SELECT a.atttypid, a.atttypmod, a.attnotnull UNION ALL \
+         SELECT o.typbasetype, CASE WHEN up.modifier >= 0 THEN up.modifier ELSE o.typtypmod END, \
+         up.not_null OR o.typnotnull FROM up JOIN pg_catalog.pg_type o ON o.oid = up.oid AND o.typtype = 'd') \
+       SELECT t.oid, t.typname, t.typtype, up.modifier, up.not_null FROM up \
+       JOIN pg_catalog.pg_type t ON t.oid = up.oid AND t.typtype <> 'd') b \
      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = '' \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND ";
 
@@ -165,7 +168,8 @@ fn column_of(row: &PgRow) -> Result<Column, sqlx::Error> {
 /// The driver's.
 pub async fn columns(session: &mut Session, table: u32) -> Result<Vec<Column>, sqlx::Error> {
     let sql = format!("{COLUMNS} a.attrelid = $1 ORDER BY a.attnum");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(Oid(table)).fetch_all(&mut session.connection).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(Oid(table));
+    let rows = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     rows.iter().map(column_of).collect()
 }
 
@@ -175,7 +179,8 @@ pub async fn columns(session: &mut Session, table: u32) -> Result<Vec<Column>, s
 /// The driver's.
 pub async fn columns_of(session: &mut Session, quoted: &str) -> Result<Vec<Column>, sqlx::Error> {
     let sql = format!("{COLUMNS} a.attrelid = pg_catalog.to_regclass($1) ORDER BY a.attnum");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(quoted).fetch_all(&mut session.connection).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(quoted);
+    let rows = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     rows.iter().map(column_of).collect()
 }
 
@@ -184,12 +189,11 @@ pub async fn columns_of(session: &mut Session, quoted: &str) -> Result<Vec<Colum
 /// # Errors
 /// The driver's.
 pub async fn oids_of(session: &mut Session, quoted: &[String]) -> Result<Vec<Option<u32>>, sqlx::Error> {
-    let oids: Vec<Option<Oid>> = sqlx::query_scalar(
+    let query = sqlx::query_scalar(
         "SELECT pg_catalog.to_regclass(n.name)::oid FROM unnest($1::text[]) WITH ORDINALITY AS n(name, place) ORDER BY place",
-    )
-    .bind(quoted)
-    .fetch_all(&mut session.connection)
-    .await?;
+    );
+    let oids: Vec<Option<Oid>> =
+        within(session.patience, query.bind(quoted).fetch_all(&mut session.connection)).await?;
     Ok(oids.into_iter().map(|oid| oid.map(|oid| oid.0)).collect())
 }
 
@@ -200,7 +204,8 @@ pub async fn oids_of(session: &mut Session, quoted: &[String]) -> Result<Vec<Opt
 pub async fn columns_of_all(session: &mut Session, tables: &[u32]) -> Result<Vec<Column>, sqlx::Error> {
     let tables: Vec<Oid> = tables.iter().map(|table| Oid(*table)).collect();
     let sql = format!("{COLUMNS} a.attrelid = ANY($1) ORDER BY a.attrelid, a.attnum");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables).fetch_all(&mut session.connection).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables);
+    let rows = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     rows.iter().map(column_of).collect()
 }
 
@@ -217,8 +222,8 @@ pub async fn columns_by_number(
     }
     let (tables, numbers): (Vec<Oid>, Vec<i16>) = wanted.iter().map(|(table, number)| (Oid(*table), *number)).unzip();
     let sql = format!("{COLUMNS} (a.attrelid, a.attnum) IN (SELECT * FROM unnest($1::oid[], $2::int2[]))");
-    let rows =
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables).bind(&numbers).fetch_all(&mut session.connection).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tables).bind(&numbers);
+    let rows = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     rows.iter()
         .map(|row| Ok(((row.try_get::<Oid, _>("attrelid")?.0, row.try_get("attnum")?), column_of(row)?)))
         .collect()
@@ -229,15 +234,14 @@ pub async fn columns_by_number(
 /// # Errors
 /// The driver's.
 pub async fn type_by_oid(session: &mut Session, oid: u32) -> Result<(PgType, String), sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT coalesce(b.oid, t.oid), coalesce(b.typname, t.typname)::text, coalesce(b.typtype, t.typtype)::text, \
-         pg_catalog.format_type(t.oid, NULL), CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE -1 END \
-         FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype \
-         WHERE t.oid = $1",
-    )
-    .bind(Oid(oid))
-    .fetch_one(&mut session.connection)
-    .await?;
+    let query = sqlx::query(
+        "WITH RECURSIVE up (oid, modifier) AS (SELECT $1::oid, -1 UNION ALL \
+           SELECT o.typbasetype, CASE WHEN up.modifier >= 0 THEN up.modifier ELSE o.typtypmod END \
+           FROM up JOIN pg_catalog.pg_type o ON o.oid = up.oid AND o.typtype = 'd') \
+         SELECT t.oid, t.typname::text, t.typtype::text, pg_catalog.format_type($1, NULL), up.modifier FROM up \
+         JOIN pg_catalog.pg_type t ON t.oid = up.oid AND t.typtype <> 'd'",
+    );
+    let row = within(session.patience, query.bind(Oid(oid)).fetch_one(&mut session.connection)).await?;
     let kind: String = row.try_get(2)?;
     let name: String = row.try_get(1)?;
     Ok((PgType::of(row.try_get::<Oid, _>(0)?.0, &name, kind.starts_with('e'), row.try_get(4)?), row.try_get(3)?))
@@ -248,15 +252,13 @@ pub async fn type_by_oid(session: &mut Session, oid: u32) -> Result<(PgType, Str
 /// # Errors
 /// The driver's.
 pub async fn find_table(session: &mut Session, quoted: &str) -> Result<Option<Table>, sqlx::Error> {
-    let found = sqlx::query(
+    let query = sqlx::query(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
          NOT c.relhasrules AND NOT (c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass($1)",
-    )
-    .bind(quoted)
-    .fetch_optional(&mut session.connection)
-    .await?;
+    );
+    let found = within(session.patience, query.bind(quoted).fetch_optional(&mut session.connection)).await?;
     let Some(row) = found else { return Ok(None) };
     let oid = row.try_get::<Oid, _>(0)?.0;
     let name = TableName { schema: row.try_get(1)?, name: row.try_get(2)? };
@@ -274,32 +276,28 @@ pub async fn find_table(session: &mut Session, quoted: &str) -> Result<Option<Ta
 pub async fn tables_named_alike(session: &mut Session, quoted: &str) -> Result<Vec<TableName>, sqlx::Error> {
     let mut parts = quote::split_name(quoted);
     let name = parts.pop().unwrap_or_default();
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE lower(c.relname) = lower($1) AND c.relkind IN ('r', 'p', 'v', 'f') \
          AND ($2::text IS NULL AND n.nspname = ANY(pg_catalog.current_schemas(false)) OR lower(n.nspname) = lower($2)) \
          ORDER BY 1, 2 LIMIT 5",
-    )
-    .bind(name)
-    .bind(parts.pop())
-    .fetch_all(&mut session.connection)
-    .await?;
+    );
+    let query = query.bind(name).bind(parts.pop());
+    let rows = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     rows.iter().map(|row| Ok(TableName { schema: row.try_get(0)?, name: row.try_get(1)? })).collect()
 }
 
 async fn unique_keys(session: &mut Session, table: u32) -> Result<Vec<UniqueKey>, sqlx::Error> {
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT c.relname::text, i.indisprimary, array_agg(a.attname::text ORDER BY k.place) \
          FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(number, place) \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
          WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indexprs IS NULL AND i.indpred IS NULL \
          AND k.place <= i.indnkeyatts GROUP BY 1, 2 ORDER BY 2 DESC, 1",
-    )
-    .bind(Oid(table))
-    .fetch_all(&mut session.connection)
-    .await?;
+    );
+    let rows = within(session.patience, query.bind(Oid(table)).fetch_all(&mut session.connection)).await?;
     rows.iter()
         .map(|row| Ok(UniqueKey { name: row.try_get(0)?, primary: row.try_get(1)?, columns: row.try_get(2)? }))
         .collect()
@@ -311,16 +309,13 @@ async fn unique_keys(session: &mut Session, table: u32) -> Result<Vec<UniqueKey>
 /// The driver's.
 pub async fn lead_an_index(session: &mut Session, columns: &[(u32, &str)]) -> Result<Vec<bool>, sqlx::Error> {
     let (tables, names): (Vec<Oid>, Vec<&str>) = columns.iter().map(|(table, name)| (Oid(*table), *name)).unzip();
-    sqlx::query_scalar(
+    let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
          JOIN pg_catalog.pg_am m ON m.oid = c.relam \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
          WHERE i.indrelid = w.relation AND a.attname = w.name AND i.indisvalid AND i.indpred IS NULL \
          AND m.amname = 'btree') \
          FROM unnest($1::oid[], $2::text[]) WITH ORDINALITY AS w(relation, name, place) ORDER BY place",
-    )
-    .bind(&tables)
-    .bind(&names)
-    .fetch_all(&mut session.connection)
-    .await
+    );
+    within(session.patience, query.bind(&tables).bind(&names).fetch_all(&mut session.connection)).await
 }

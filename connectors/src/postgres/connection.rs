@@ -14,6 +14,13 @@ use crate::api::{Error, Result};
 /// Keys under `connection.` that are ours, not the driver's.
 const OWN_KEYS: &[&str] = &["url", "user", "password", "attempts", "backoff.ms"];
 
+/// How long one host may take to be connected to where nothing else is said.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The values of `targetServerType`.
+const ROLES: &[&str] =
+    &["any", "primary", "master", "secondary", "slave", "preferprimary", "prefersecondary", "preferslave"];
+
 /// The server's setting that ends statements of clients that are gone.
 const CHECK_INTERVAL: &str = "client_connection_check_interval";
 
@@ -126,24 +133,35 @@ impl ConnectionSettings {
         self.properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Opens a session on the first host that answers and has the wanted role.
+    /// Opens a session on the first host that answers and has the wanted role, within `loginTimeout`.
     ///
     /// # Errors
     /// Retriable while the server is away, a config error if it refuses user, password or database.
     pub async fn connect(&self) -> Result<Session> {
-        let wanted = self.property("targetServerType").unwrap_or("any").to_ascii_lowercase();
+        let Some(limit) = self.seconds("loginTimeout") else { return self.connect_to_any().await };
+        match tokio::time::timeout(limit, self.connect_to_any()).await {
+            Ok(connected) => connected,
+            Err(elapsed) => Err(Error::retriable(format!(
+                "could not connect to database {}: not done within loginTimeout={} s",
+                self.place(),
+                limit.as_secs()
+            ))
+            .caused_by(elapsed)),
+        }
+    }
+
+    async fn connect_to_any(&self) -> Result<Session> {
+        self.refuse_unmet_demands()?;
+        let wanted = self.wanted_role()?;
         let mut last = None;
         let mut second_choice = None;
         for (host, port) in self.hosts_in_turn() {
-            match self.connect_to(host, port).await {
-                Ok(mut session) => match role_fits(&mut session, &wanted).await {
-                    Ok(Fit::Yes) => return Ok(session),
-                    Ok(Fit::IfNoOther) => second_choice = Some(session),
-                    Ok(Fit::No) => {
-                        last = Some(Error::retriable(format!("{host}:{port} is not a server of type {wanted}")));
-                    }
-                    Err(error) => last = Some(failure::to_error(error, "could not read the server's role")),
-                },
+            match self.connect_in_time(host, port, &wanted).await {
+                Ok((session, Fit::Yes)) => return Ok(session),
+                Ok((session, Fit::IfNoOther)) => second_choice = Some(session),
+                Ok((_, Fit::No)) => {
+                    last = Some(Error::retriable(format!("{host}:{port} is not a server of type {wanted}")));
+                }
                 Err(error) => last = Some(error),
             }
         }
@@ -178,26 +196,70 @@ impl ConnectionSettings {
         from.iter().chain(before).map(|(host, port)| (host.as_str(), *port))
     }
 
+    /// A driver property that counts seconds; 0 and less mean that there is no limit.
+    fn seconds(&self, name: &str) -> Option<Duration> {
+        self.property(name).and_then(|text| text.trim().parse().ok()).filter(|s| *s > 0).map(Duration::from_secs)
+    }
+
+    /// What the driver would insist on, and this connection can't: better no connection than one that is less safe.
+    fn refuse_unmet_demands(&self) -> Result<()> {
+        let required = |name: &str| self.property(name).is_some_and(|value| value.eq_ignore_ascii_case("require"));
+        let unmet = if required("channelBinding") {
+            "channelBinding=require"
+        } else if required("gssEncMode") {
+            "gssEncMode=require"
+        } else if self.property("requireAuth").is_some_and(|value| !value.is_empty()) {
+            "requireAuth"
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(format!(
+            "{unmet} can't be met here: leave it out, and let sslmode=verify-full make sure of the server"
+        )))
+    }
+
+    fn wanted_role(&self) -> Result<String> {
+        let wanted = self.property("targetServerType").unwrap_or("any").to_ascii_lowercase();
+        if ROLES.contains(&&*wanted) {
+            return Ok(wanted);
+        }
+        Err(Error::config(format!(
+            "targetServerType={wanted} is unknown: use any, primary, secondary, preferPrimary or preferSecondary"
+        )))
+    }
+
+    /// Connects to one host and sets the session up, within `connectTimeout`.
+    async fn connect_in_time(&self, host: &str, port: u16, wanted: &str) -> Result<(Session, Fit)> {
+        // Where only the whole is limited, so is each part.
+        let limit = match (self.property("connectTimeout"), self.seconds("loginTimeout")) {
+            (None, None) => Some(CONNECT_TIMEOUT),
+            (None, limit) => limit,
+            (Some(_), _) => self.seconds("connectTimeout"),
+        };
+        let connecting = async {
+            let mut session = self.connect_to(host, port).await?;
+            let fit = role_fits(&mut session, wanted).await;
+            Ok((session, fit.map_err(|error| failure::to_error(error, "could not read the server's role"))?))
+        };
+        let Some(limit) = limit else { return connecting.await };
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(connected) => connected,
+            Err(elapsed) => Err(Error::retriable(format!(
+                "could not connect to database {host}:{port}/{}: no answer within {} s; check host, port and firewall",
+                self.database,
+                limit.as_secs()
+            ))
+            .caused_by(elapsed)),
+        }
+    }
+
     async fn connect_to(&self, host: &str, port: u16) -> Result<Session> {
         let options = self.options(host, port)?;
-        let seconds = |name| self.property(name).and_then(|text| text.parse::<u64>().ok()).filter(|s| *s > 0);
-        let limit = Duration::from_secs(seconds("loginTimeout").or(seconds("connectTimeout")).unwrap_or(10));
         let at = format!("{host}:{port}/{}", self.database);
-        let connected = match tokio::time::timeout(limit, options.connect()).await {
-            Ok(connected) => connected,
-            Err(elapsed) => {
-                return Err(Error::retriable(format!(
-                    "could not connect to database {at}: no answer within {} s; check host, port and firewall",
-                    limit.as_secs()
-                ))
-                .caused_by(elapsed));
-            }
-        };
-        let connection = connected.map_err(|error| self.explain(error, &at))?;
+        let connection = options.connect().await.map_err(|error| self.explain(error, &at))?;
         super::nodelay::send_at_once(port);
         let version = connection.server_version_num().unwrap_or(0);
-        let mut session =
-            Session { connection, version, process: 0, patience: seconds("socketTimeout").map(Duration::from_secs) };
+        let mut session = Session { connection, version, process: 0, patience: self.seconds("socketTimeout") };
         session.process = sqlx::query_scalar("SELECT pg_catalog.pg_backend_pid()")
             .fetch_one(&mut session.connection)
             .await

@@ -18,7 +18,7 @@ pub fn reading(kind: PgType) -> Option<(&'static str, FieldDecoder)> {
         P::Date | P::Time | P::TimeTz | P::Timestamp | P::TimestampTz => Some(("", FieldDecoder::Exact(kind))),
         // Text of money depends on the server's locale, numbers don't.
         P::Money => Some(("::numeric::text", FieldDecoder::Text)),
-        P::Numeric(None) | P::Bit(_) | P::Citext | P::Hstore | P::Point | P::Array | P::Other => {
+        P::Numeric(_) | P::Bit(_) | P::Citext | P::Hstore | P::Point | P::Array | P::Other => {
             Some(("::text", FieldDecoder::Text))
         }
         _ => None,

@@ -216,8 +216,10 @@ impl FieldDecoder {
         let raw = RawNumeric::parse(field).ok_or(FieldError::Shape)?;
         let refuse = |why| {
             FieldError::Unsupported(match why {
-                NotDecimal::NaN => "NaN of a numeric (numeric.mapping=best_fit_eager_double can carry it)",
-                NotDecimal::Infinite => "infinity of a numeric (numeric.mapping=best_fit_eager_double can carry it)",
+                NotDecimal::NaN => "NaN of a numeric (type.mapping=exact without numeric.mapping can carry it)",
+                NotDecimal::Infinite => {
+                    "infinity of a numeric (type.mapping=exact without numeric.mapping can carry it)"
+                }
                 NotDecimal::Inexact => "a numeric with more fraction digits than its schema",
             })
         };

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 mod client_files;
+mod client_keys;
 pub mod connection;
 pub mod copy_decode;
 pub mod copy_encode;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::client_files;
+use super::{client_files, client_keys};
 use crate::api::{Error, Result};
 
 /// Sets what the properties say.
@@ -29,9 +28,19 @@ pub(super) fn apply<'a>(
         }
         options = options.ssl_root_cert(path);
     }
-    let pair = file("sslcert", ".postgresql/postgresql.crt").zip(file("sslkey", ".postgresql/postgresql.pk8"));
-    if let Some((certificate, key)) = pair {
-        options = options.ssl_client_cert(certificate).ssl_client_key_from_pem(key_as_pem(&key)?);
+    if let Some(path) = file("sslkey", ".postgresql/postgresql.pk8") {
+        let certificate = file("sslcert", ".postgresql/postgresql.crt");
+        // The file of a key that lacks its certificate may have nothing to do with this connection.
+        if certificate.is_none() && property("sslkey").is_none() {
+            return Ok(options);
+        }
+        let own = client_keys::read(&path, property("sslpassword"))?;
+        options = match (own.certificates, certificate) {
+            (Some(certificates), _) => options.ssl_client_cert_from_pem(certificates),
+            (None, Some(certificate)) => options.ssl_client_cert(certificate),
+            (None, None) => return Err(Error::config("sslkey needs the key's certificate in sslcert")),
+        };
+        options = options.ssl_client_key_from_pem(own.key);
     }
     Ok(options)
 }
@@ -66,29 +75,6 @@ fn mode<'a>(property: &impl Fn(&str) -> Option<&'a str>) -> Result<PgSslMode> {
     })
 }
 
-/// Keys are in PEM, or in the DER form of PKCS#8 that the Java driver wants.
-fn key_as_pem(path: &std::path::Path) -> Result<Vec<u8>> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Error::config(format!("sslkey {} can't be read", path.display())).caused_by(error))?;
-    let text = String::from_utf8_lossy(&bytes);
-    if text.contains("ENCRYPTED") {
-        return Err(Error::config(format!(
-            "sslkey {} is encrypted, which is not supported: openssl pkcs8 -topk8 -nocrypt makes a plain one",
-            path.display()
-        )));
-    }
-    if text.contains("-----BEGIN") {
-        return Ok(bytes);
-    }
-    if path.extension().is_some_and(|extension| extension == "p12" || extension == "pfx") {
-        return Err(Error::config(format!(
-            "sslkey {} is of PKCS#12, which is not supported: openssl pkcs12 -nodes makes PEM files of it",
-            path.display()
-        )));
-    }
-    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(&bytes)).into_bytes())
-}
-
 /// What a failed handshake means, if it is one that will fail again.
 pub(super) fn explain(said: &str) -> Option<&'static str> {
     let said = said.to_ascii_lowercase();
@@ -96,6 +82,9 @@ pub(super) fn explain(said: &str) -> Option<&'static str> {
         "the server offers no TLS: set ssl=on there, or sslmode=prefer or disable"
     } else if said.contains("notvalidforname") || said.contains("not valid for name") {
         "the server's certificate is for another host name: connect by that name, or use sslmode=verify-ca"
+    } else if said.contains("causedasendentity") {
+        "the server's certificate says that it is an authority, and its own: make it with basicConstraints=CA:FALSE, or let \
+         another authority sign it; sslmode=require encrypts without checking"
     } else if said.contains("unknownissuer") || said.contains("unknown issuer") || said.contains("certificate") {
         "the server's certificate is not trusted: name the authority's certificate in sslrootcert, or use sslmode=require \
          to encrypt without checking"
@@ -110,6 +99,19 @@ mod tests {
 
     fn of(entries: &[(&'static str, &'static str)]) -> PgSslMode {
         mode(&|key: &str| entries.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)).unwrap()
+    }
+
+    #[test]
+    fn failures_say_what_to_do() {
+        for (said, part) in [
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+            ("invalid peer certificate: UnknownIssuer", "sslrootcert"),
+            ("invalid peer certificate: certificate not valid for name \"h\"", "another host name"),
+            ("server does not support TLS", "offers no TLS"),
+        ] {
+            assert!(explain(said).unwrap().contains(part), "{said}");
+        }
+        assert_eq!(explain("connection reset by peer"), None);
     }
 
     #[test]

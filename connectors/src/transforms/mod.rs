@@ -1,13 +1,15 @@
 //! Single message transforms (KIP-66) and predicates (KIP-585), one a file, under the class names of Apache Kafka
-//! and, one of them, of Debezium.
+//! and, three of them, of Debezium.
 //!
 //! What depends on the schema is planned once per schema ([`Plans`](crate::data::Plans)), so that all records of one
 //! schema come out with one schema too.
 
 pub mod cast;
+pub mod collection_name_transformation;
 pub mod drop_headers;
 pub mod extract_field;
 pub mod extract_new_record_state;
+pub mod field_name_transformation;
 pub mod filter;
 pub mod flatten;
 pub mod header_from;
@@ -15,6 +17,7 @@ pub mod hoist_field;
 pub mod insert_field;
 pub mod insert_header;
 pub mod mask_field;
+mod naming_style;
 pub mod predicates;
 pub mod regex_router;
 pub mod replace_field;

@@ -1,6 +1,6 @@
 //! `connect-status`: the state of each connector and task, and which topics a connector has used (KIP-558).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -166,9 +166,13 @@ impl StatusStore {
 
     /// The topics that a connector has used.
     pub fn topics(&self, name: &str) -> Vec<String> {
+        let of_connector = |key: &&(String, String)| key.0 == name;
+        let mut topics: BTreeSet<String> =
+            self.notes().keys().filter(of_connector).map(|(_, topic)| topic.clone()).collect();
         self.read(|content| {
-            content.topics.keys().filter(|(connector, _)| connector == name).map(|(_, topic)| topic.clone()).collect()
-        })
+            topics.extend(content.topics.keys().filter(of_connector).map(|(_, topic)| topic.clone()));
+        });
+        topics.into_iter().collect()
     }
 
     async fn put(&self, key: String, value: Option<Value>) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::api::{Config, ConfigDef, ConfigKey, ConfigType, Importance, Props, Validator};
+use crate::jdbc::connection_keys::title;
 use crate::postgres::field_encoder::StampUnit;
 use crate::postgres::quote::Quoting;
 use crate::postgres::render::RenderOptions;
@@ -76,6 +77,8 @@ pub(super) struct SinkConfig {
     pub(super) batch_rows: Option<usize>,
     pub(super) render: Arc<RenderOptions>,
     pub(super) null_to_default: bool,
+    /// Values whose schema's name matches are CloudEvents: what counts is in their field `data`.
+    pub(super) cloud_events: Option<Regex>,
     pub(super) stamp_unit: StampUnit,
     pub(super) stamp_fields: Vec<String>,
     pub(super) string_column: String,
@@ -202,7 +205,7 @@ impl FieldChoice {
 
 /// A BOOLEAN key.
 pub(super) fn boolean(name: &'static str, default: &'static str, group: &'static str, doc: &'static str) -> ConfigKey {
-    ConfigKey::with_default(name, ConfigType::Boolean, default).doc(doc).group(group).display(name)
+    ConfigKey::with_default(name, ConfigType::Boolean, default).doc(doc).group(group).display(title(name))
 }
 
 /// `batch.size`, if it is given: a default would only cut what the worker hands over.

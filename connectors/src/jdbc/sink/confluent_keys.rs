@@ -6,7 +6,7 @@ use super::config::{
     Dialect, ExactlyOnce, FieldChoice, InsertMode, PkMode, SinkConfig, boolean, rows_of_batch, with_exactly_once_keys,
 };
 use crate::api::{Config, ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator};
-use crate::jdbc::connection_keys::{calendar_key, quoting_key, timezone_key, with_connection_keys};
+use crate::jdbc::connection_keys::{calendar_key, check_place, quoting_key, timezone_key, title, with_connection_keys};
 use crate::postgres::field_encoder::StampUnit;
 use crate::postgres::quote::Quoting;
 use crate::postgres::render::RenderOptions;
@@ -19,7 +19,8 @@ const RETRIES: &str = "Retries";
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    let written = with_exactly_once_keys(write_keys(with_connection_keys(ConfigDef::new())), WRITES);
+    let written =
+        with_exactly_once_keys(write_keys(with_connection_keys(ConfigDef::new(), &["table.name.format"])), WRITES);
     retry_keys(ddl_keys(mapping_keys(written))).for_forms()
 }
 
@@ -65,6 +66,7 @@ fn mapping_keys(def: ConfigDef) -> ConfigDef {
             .doc("The table's name, ${topic} standing for the topic: table, schema.table, parts in double quotes.")
             .group(MAPPING)
             .display("Table Name Format")
+            .dependents(&["pk.fields", "fields.whitelist"])
             .check(Validator::NonEmpty),
     )
     .with(boolean(
@@ -86,6 +88,7 @@ fn mapping_keys(def: ConfigDef) -> ConfigDef {
             .importance(Importance::High)
             .group(MAPPING)
             .display("Primary Key Mode")
+            .dependents(&["pk.fields"])
             .check(Validator::LowerOrUpper(&["none", "kafka", "record_key", "record_value"])),
     )
     .with(
@@ -142,7 +145,8 @@ fn ddl_keys(def: ConfigDef) -> ConfigDef {
             ConfigKey::optional("sql.quote.identifiers", ConfigType::Boolean)
                 .doc("Aiven's spelling of quote.sql.identifiers.")
                 .importance(Importance::Low)
-                .group(DDL),
+                .group(DDL)
+                .display(title("sql.quote.identifiers")),
         )
         .with(boolean("mssql.use.merge.holdlock", "true", DDL, "Ignored: for SQL Server.").importance(Importance::Low))
 }
@@ -172,6 +176,7 @@ fn retry_keys(def: ConfigDef) -> ConfigDef {
 pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
     let text = |key: &str| props.get(key).map(|value| value.trim().to_ascii_lowercase()).unwrap_or_default();
     let mut errors = Vec::new();
+    check_place(props, &mut errors);
     if text("delete.enabled") == "true" && text("pk.mode") != "record_key" {
         let message = "Primary key mode must be 'record_key' when delete support is enabled";
         errors.push(ConfigError::on("pk.mode", message));
@@ -218,6 +223,7 @@ pub(super) fn read(props: &Props) -> Result<SinkConfig> {
             legacy: config.text("date.calendar.system").eq_ignore_ascii_case("LEGACY"),
         }),
         null_to_default: config.boolean("replace.null.with.default"),
+        cloud_events: None,
         stamp_unit: match config.text("timestamp.precision.mode").to_ascii_lowercase().as_str() {
             "nanoseconds" => StampUnit::Nanos,
             _ => StampUnit::Micros,
@@ -254,7 +260,9 @@ mod tests {
     #[test]
     fn errors_across_keys() {
         let keys = |entries: &[(&str, &str)]| {
-            let props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let url = [("connection.url", "jdbc:postgresql://h/d")];
+            let props =
+                url.iter().chain(entries).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             validate(&props).into_iter().map(|error| error.key).collect::<Vec<_>>()
         };
         assert_eq!(keys(&[("delete.enabled", "true")]), ["pk.mode", "delete.enabled"]);

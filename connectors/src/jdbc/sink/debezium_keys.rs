@@ -10,7 +10,7 @@ use super::config::{
 use crate::api::{
     Config, ConfigDef, ConfigError, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width,
 };
-use crate::jdbc::connection_keys::{DATABASE, check_zone, url_key};
+use crate::jdbc::connection_keys::{DATABASE, check_place, check_zone, title, url_key};
 use crate::postgres::field_encoder::StampUnit;
 use crate::postgres::quote::Quoting;
 use crate::postgres::render::RenderOptions;
@@ -18,6 +18,8 @@ use crate::postgres::temporal::Zone;
 
 const WRITES: &str = "Connector";
 const NAMES: &str = "Names";
+
+const CLOUD_EVENTS: &str = "cloud.events.schema.name.pattern";
 
 /// Keys of Confluent's sink that people leave in a Debezium config, and what says the same here.
 const FOREIGN: &[(&str, &str)] = &[
@@ -38,7 +40,7 @@ pub(super) fn definition() -> ConfigDef {
 }
 
 fn text(name: &'static str, default: &'static str, group: &'static str, doc: &'static str) -> ConfigKey {
-    ConfigKey::with_default(name, ConfigType::String, default).doc(doc).group(group).display(name)
+    ConfigKey::with_default(name, ConfigType::String, default).doc(doc).group(group).display(title(name))
 }
 
 fn alias(name: &'static str, of: &'static str, group: &'static str) -> ConfigKey {
@@ -46,7 +48,7 @@ fn alias(name: &'static str, of: &'static str, group: &'static str) -> ConfigKey
         .doc(format!("An older or Confluent's spelling of {of}."))
         .importance(Importance::Low)
         .group(group)
-        .display(name)
+        .display(title(name))
 }
 
 fn connection_keys(def: ConfigDef) -> ConfigDef {
@@ -55,9 +57,9 @@ fn connection_keys(def: ConfigDef) -> ConfigDef {
             .doc(doc)
             .importance(Importance::High)
             .group(DATABASE)
-            .display(name)
+            .display(title(name))
     };
-    def.with(url_key())
+    def.with(url_key().dependents(&["collection.name.format"]))
         .with(user("connection.username", "The user to connect as."))
         .with(user("connection.user", "Confluent's spelling of connection.username.").importance(Importance::Low))
         .with(
@@ -86,6 +88,7 @@ fn write_keys(def: ConfigDef) -> ConfigDef {
                 "Where key columns come from: none, kafka, record_key, record_value or record_header.",
             )
             .importance(Importance::High)
+            .dependents(&["primary.key.fields"])
             .check(Validator::OneOfAnyCase(&[
                 "none",
                 "kafka",
@@ -98,7 +101,7 @@ fn write_keys(def: ConfigDef) -> ConfigDef {
             ConfigKey::with_default("primary.key.fields", ConfigType::List, "")
                 .doc("The key's fields; all fields of what primary.key.mode names if empty.")
                 .group(WRITES)
-                .display("primary.key.fields"),
+                .display(title("primary.key.fields")),
         )
         .with(
             text(
@@ -116,12 +119,23 @@ fn write_keys(def: ConfigDef) -> ConfigDef {
                     "The most rows of one statement. Where it is not set, what the worker hands over is one statement.",
                 )
                 .group(WRITES)
-                .display("batch.size")
+                .display(title("batch.size"))
                 .check(Validator::AtLeast(1)),
         )
         .with(
             text("use.time.zone", "UTC", WRITES, "The zone that times without one are in, where a column has one.")
                 .check(Validator::Check(check_zone)),
+        )
+        .with(
+            text(
+                CLOUD_EVENTS,
+                r".*CloudEvents\.Envelope$",
+                WRITES,
+                "Regular expression of the names of schemas of CloudEvents, whose field data holds the change event or the row.",
+            )
+            .importance(Importance::Low)
+            .width(Width::Long)
+            .check(Validator::Check(check_patterns)),
         )
         .with(alias("database.time_zone", "use.time.zone", WRITES).check(Validator::Check(check_zone)))
         .with(
@@ -136,7 +150,7 @@ fn name_keys(def: ConfigDef) -> ConfigDef {
         ConfigKey::with_default(name, ConfigType::List, "")
             .doc(doc)
             .group(NAMES)
-            .display(name)
+            .display(title(name))
             .check(Validator::Check(check_patterns))
     };
     def.with(
@@ -166,7 +180,7 @@ fn retry_keys(def: ConfigDef) -> ConfigDef {
             .doc("How often in a row a failed statement is repeated. Outages of the database don't count.")
             .importance(Importance::Low)
             .group(WRITES)
-            .display("flush.max.retries")
+            .display(title("flush.max.retries"))
             .check(Validator::AtLeast(0)),
     )
     .with(
@@ -174,39 +188,43 @@ fn retry_keys(def: ConfigDef) -> ConfigDef {
             .doc("The longest pause before a failed statement is repeated.")
             .importance(Importance::Low)
             .group(WRITES)
-            .display("flush.retry.delay.ms")
+            .display(title("flush.retry.delay.ms"))
             .check(Validator::AtLeast(0)),
     )
 }
 
 /// Keys that have no meaning here; they are declared so that tools show them and why.
 fn ignored_keys(mut def: ConfigDef) -> ConfigDef {
-    let keys: [(&'static str, &'static str); 14] = [
-        ("connection.provider", "one connection a task needs no pool"),
-        ("connection.pool.min_size", "one connection a task needs no pool"),
-        ("connection.pool.max_size", "one connection a task needs no pool"),
-        ("connection.pool.acquire_increment", "one connection a task needs no pool"),
-        ("connection.pool.timeout", "one connection a task needs no pool"),
-        ("connection.restart.on.errors", "connections that break are always made anew"),
-        ("use.reduction.buffer", "of rows with one key in a batch only the last is written in any case"),
-        ("keyed.message.batch.mode", "of rows with one key in a batch only the last is written in any case"),
-        ("dialect.postgres.unnest.insert.enabled", "rows are written by COPY, which is faster"),
-        ("dialect.sqlserver.identity.insert", "it is for SQL Server"),
-        (
-            "collection.naming.strategy",
-            "classes can't be loaded: use collection.name.format or the RegexRouter transform",
-        ),
-        ("table.naming.strategy", "classes can't be loaded: use collection.name.format or the RegexRouter transform"),
-        ("column.naming.strategy", "classes can't be loaded: use the ReplaceField transform"),
-        ("cloud.events.schema.name.pattern", "CloudEvents are not unwrapped"),
+    use ConfigType::{Boolean, Class, Int, Long, String};
+    const POOL: &str = "one connection a task needs no pool";
+    const LAST: &str = "of rows with one key in a batch only the last is written in any case";
+    const CLASS: &str = "classes can't be loaded: use collection.name.format or the RegexRouter transform";
+    type Ignored = (&'static str, ConfigType, Option<&'static str>, &'static str);
+    let keys: [Ignored; 13] = [
+        ("connection.provider", Class, None, POOL),
+        ("connection.pool.min_size", Int, Some("5"), POOL),
+        ("connection.pool.max_size", Int, Some("32"), POOL),
+        ("connection.pool.acquire_increment", Int, Some("32"), POOL),
+        ("connection.pool.timeout", Long, Some("1800"), POOL),
+        ("connection.restart.on.errors", Boolean, Some("false"), "connections that break are always made anew"),
+        ("use.reduction.buffer", Boolean, Some("false"), LAST),
+        ("keyed.message.batch.mode", String, None, LAST),
+        ("dialect.postgres.unnest.insert.enabled", Boolean, Some("false"), "rows are written by COPY, which is faster"),
+        ("dialect.sqlserver.identity.insert", Boolean, Some("false"), "it is for SQL Server"),
+        ("collection.naming.strategy", Class, None, CLASS),
+        ("table.naming.strategy", Class, None, CLASS),
+        ("column.naming.strategy", Class, None, "classes can't be loaded: use the ReplaceField transform"),
     ];
-    for (name, why) in keys {
+    for (name, kind, default, why) in keys {
+        let key = match default {
+            Some(default) => ConfigKey::with_default(name, kind, default),
+            None => ConfigKey::optional(name, kind),
+        };
         def = def.with(
-            ConfigKey::optional(name, ConfigType::String)
-                .doc(format!("Accepted for compatibility, without effect: {why}."))
+            key.doc(format!("Accepted for compatibility, without effect: {why}."))
                 .importance(Importance::Low)
                 .group(WRITES)
-                .display(name),
+                .display(title(name)),
         );
     }
     def
@@ -225,6 +243,7 @@ pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
     let mode = text("primary.key.mode");
     let keyless = matches!(mode.as_str(), "" | "none");
     let mut errors = Vec::new();
+    check_place(props, &mut errors);
     if text("delete.enabled") == "true" && (keyless || mode == "kafka") {
         let message = "delete.enabled=true needs primary.key.mode to be record_key, record_value or record_header";
         errors.push(ConfigError::on("delete.enabled", message));
@@ -299,6 +318,7 @@ pub(super) fn read(props: &Props) -> Result<SinkConfig> {
         batch_rows: rows_of_batch(&config, props),
         render: Arc::new(RenderOptions { date_zone: Zone::Utc, zone, legacy: false }),
         null_to_default: true,
+        cloud_events: Some(cloud_events(&config)?),
         stamp_unit: StampUnit::default(),
         stamp_fields: Vec::new(),
         string_column: "record_value".to_owned(),
@@ -310,6 +330,12 @@ pub(super) fn read(props: &Props) -> Result<SinkConfig> {
         exactly_once: ExactlyOnce::from_text(config.text("sink.exactly.once")),
         offsets_table: config.text("sink.exactly.once.table").to_owned(),
     })
+}
+
+fn cloud_events(config: &Config) -> Result<Regex> {
+    let pattern = config.text(CLOUD_EVENTS);
+    crate::jdbc::whole_match(pattern)
+        .map_err(|error| Error::config(format!("invalid regex \"{pattern}\" in {CLOUD_EVENTS}")).caused_by(error))
 }
 
 fn field_choice(config: &Config) -> Result<FieldChoice> {

@@ -1,7 +1,7 @@
 //! From a topic to a table: the name, the table as it is, and the DDL that makes it fit the record.
 
 use super::config::{Dialect, SinkConfig};
-use super::fields::PlannedField;
+use super::fields::{KAFKA_COLUMNS, PlannedField};
 use crate::api::{Error, Result};
 use crate::postgres::catalog::{self, Column, Table, TableName};
 use crate::postgres::connection::Session;
@@ -188,22 +188,23 @@ fn new_column<'a>(config: &SinkConfig, field: &'a PlannedField) -> std::result::
     Ok(NewColumn { name: &field.name, schema: &field.schema, key: field.key, kind, named })
 }
 
-/// The columns of Kafka coordinates first, then the value's fields in their order, then what only the key has.
+/// The order in which each original makes columns. Debezium's: the key, then the rest. Confluent's: Kafka's coordinates under
+/// their own names, then the value's fields in their order, then by name what the value does not have.
 fn creation_order<'a>(
     config: &SinkConfig,
     fields: &'a [PlannedField],
 ) -> std::result::Result<Vec<NewColumn<'a>>, String> {
-    use super::fields::Take;
     let mut ordered: Vec<&PlannedField> = fields.iter().collect();
-    ordered.sort_by_key(|field| match field.take {
-        Take::Topic => (0, 0),
-        Take::Partition => (0, 1),
-        Take::Offset => (0, 2),
-        Take::Value(at) => (1, at),
-        Take::WholeValue => (1, 0),
-        // A key field that the value has too stands where the value has it: it was taken from the key already.
-        Take::Key(_) | Take::WholeKey => (2, 0),
-    });
+    match config.dialect {
+        Dialect::Debezium => ordered.sort_by_key(|field| !field.key),
+        Dialect::Confluent => ordered.sort_by_key(|field| {
+            let coordinate = KAFKA_COLUMNS.iter().position(|name| **name == *field.name);
+            match coordinate.filter(|_| field.key).map(|at| (0, at)).or(field.place.map(|at| (1, at))) {
+                Some(place) => (place, ""),
+                None => ((2, 0), &*field.name),
+            }
+        }),
+    }
     ordered.into_iter().map(|field| new_column(config, field)).collect()
 }
 

@@ -35,9 +35,11 @@ pub(super) struct PlannedField {
     pub(super) take: Take,
     pub(super) schema: Arc<Schema>,
     pub(super) key: bool,
+    /// Where the value has a field of this name.
+    pub(super) place: Option<usize>,
 }
 
-const KAFKA_COLUMNS: [&str; 3] = ["__connect_topic", "__connect_partition", "__connect_offset"];
+pub(super) const KAFKA_COLUMNS: [&str; 3] = ["__connect_topic", "__connect_partition", "__connect_offset"];
 
 impl Take {
     /// The column's value of a record.
@@ -71,13 +73,16 @@ pub(super) fn plan(
     value: Option<&Arc<Schema>>,
 ) -> Result<Vec<PlannedField>> {
     let mut fields = key_columns(config, key, value)?;
+    for field in &mut fields {
+        field.place = value.and_then(|schema| schema.field(&field.name)).map(|(at, _)| at);
+    }
     let taken: Vec<Arc<str>> = fields.iter().map(|field| Arc::clone(&field.name)).collect();
     match value {
         Some(schema) if schema.kind == Type::Struct => {
             for (at, field) in schema.fields.iter().enumerate() {
                 if config.fields.admits(topic, &field.name) && !taken.contains(&field.name) {
                     let (name, schema) = (Arc::clone(&field.name), Arc::clone(&field.schema));
-                    fields.push(PlannedField { name, take: Take::Value(at), schema, key: false });
+                    fields.push(PlannedField { name, take: Take::Value(at), schema, key: false, place: Some(at) });
                 }
             }
         }
@@ -94,7 +99,13 @@ pub(super) fn plan(
                 )));
             }
             let name = Arc::from(config.string_column.as_str());
-            fields.push(PlannedField { name, take: Take::WholeValue, schema: Arc::clone(schema), key: false });
+            fields.push(PlannedField {
+                name,
+                take: Take::WholeValue,
+                schema: Arc::clone(schema),
+                key: false,
+                place: None,
+            });
         }
         None => {}
     }
@@ -127,6 +138,7 @@ fn key_columns(
                     take,
                     schema: Arc::new(Schema::new(kind)),
                     key: true,
+                    place: None,
                 })
                 .collect())
         }
@@ -137,7 +149,7 @@ fn key_columns(
                 kind if kind.is_primitive() => match names.as_slice() {
                     [name] => {
                         let (name, schema) = (Arc::from(name.as_str()), Arc::clone(schema));
-                        Ok(vec![PlannedField { name, take: Take::WholeKey, schema, key: true }])
+                        Ok(vec![PlannedField { name, take: Take::WholeKey, schema, key: true, place: None }])
                     }
                     _ => Err(Error::data(format!(
                         "the key is of type {}: pk.fields must name exactly one column for it",
@@ -173,6 +185,7 @@ fn struct_fields(
         take: take(at),
         schema: Arc::clone(&schema.fields[at].schema),
         key: true,
+        place: None,
     };
     if names.is_empty() {
         return Ok((0..schema.fields.len()).map(planned).collect());

@@ -11,6 +11,7 @@ use super::plan::{Within, WritePlan};
 use super::unwrap::Action;
 use super::work::Run;
 use super::write::Writer;
+use crate::postgres::connection;
 use crate::postgres::failure::{self, Cause};
 
 /// For so many rejected rows of a put the column at fault is looked for.
@@ -139,7 +140,8 @@ impl Writer<'_> {
     /// Takes rows off the stage that the table has already: same rows are redelivered, others in conflict.
     async fn take_redelivered(&mut self, plan: &WritePlan, within: Within) -> Result<(), sqlx::Error> {
         let Some(sql) = plan.take_stored(within) else { return Ok(()) };
-        let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.session.connection).await?;
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.session.connection);
+        let found = connection::within(self.session.patience, query).await?;
         for row in &found {
             let place = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(0);
             if row.try_get::<Option<bool>, _>(1)? == Some(true) {

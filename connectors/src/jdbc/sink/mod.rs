@@ -32,7 +32,7 @@ use config::SinkConfig;
 
 static CONFLUENT: Spec = Spec {
     class: "io.confluent.connect.jdbc.JdbcSinkConnector",
-    aliases: &["io.aiven.connect.jdbc.JdbcSinkConnector"],
+    aliases: &["io.aiven.connect.jdbc.JdbcSinkConnector", "PostgresSink"],
     version: env!("CARGO_PKG_VERSION"),
     config: confluent_keys::definition,
 };
@@ -87,8 +87,11 @@ impl SinkConnector for JdbcSinkConnector {
     }
 
     async fn check(&self, props: &Props) -> Vec<ConfigError> {
-        // A config that can't be read has its errors on its keys already.
-        let Ok(connector) = self.connector(props) else { return Vec::new() };
+        // Errors of single keys are told already: what is left lies in what the URL leads to, such as a service.
+        let connector = match self.connector(props) {
+            Ok(connector) => connector,
+            Err(error) => return vec![ConfigError::on("connection.url", error.to_string())],
+        };
         match check_connection(&connector).await {
             Ok(session) => {
                 session.close().await;

@@ -37,11 +37,7 @@ impl OffsetStore {
 
     /// Creates the table unless it is there.
     pub(super) async fn create(&self, session: &mut Session) -> Result<(), sqlx::Error> {
-        let there: bool = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1) IS NOT NULL")
-            .bind(&self.table)
-            .fetch_one(&mut session.connection)
-            .await?;
-        if there {
+        if self.exists(session).await? {
             return Ok(());
         }
         let sql = format!(
@@ -55,6 +51,11 @@ impl OffsetStore {
             Err(error) if crate::postgres::failure::is(&error, "23505") => Ok(()),
             other => other.map(|_| ()),
         }
+    }
+
+    async fn exists(&self, session: &mut Session) -> Result<bool, sqlx::Error> {
+        let query = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1) IS NOT NULL").bind(&self.table);
+        within(session.patience, query.fetch_one(&mut session.connection)).await
     }
 
     /// Makes sure that each partition has a row to lock. Outside of a transaction, so that tasks don't wait for each
@@ -75,13 +76,9 @@ impl OffsetStore {
         );
         let topics: Vec<&str> = new.iter().map(|partition| &*partition.topic).collect();
         let numbers: Vec<i32> = new.iter().map(|partition| partition.partition).collect();
-        sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(&*self.group.name)
-            .bind(&topics)
-            .bind(&numbers)
-            .bind(&*self.group.cluster)
-            .execute(&mut session.connection)
-            .await?;
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*self.group.name).bind(&topics).bind(&numbers);
+        let query = query.bind(&*self.group.cluster);
+        within(session.patience, query.execute(&mut session.connection)).await?;
         let new: Vec<TopicPartition> = new.into_iter().cloned().collect();
         self.known.extend(new);
         Ok(())
@@ -174,17 +171,14 @@ impl OffsetStore {
         session: &mut Session,
         offsets: Option<&[(TopicPartition, Option<i64>)]>,
     ) -> Result<bool, sqlx::Error> {
-        let there: bool = sqlx::query_scalar("SELECT pg_catalog.to_regclass($1) IS NOT NULL")
-            .bind(&self.table)
-            .fetch_one(&mut session.connection)
-            .await?;
-        if !there {
+        if !self.exists(session).await? {
             return Ok(false);
         }
         let Some(offsets) = offsets else {
             let sql = format!("DELETE FROM {} WHERE consumer_group = $1 AND cluster_id = $2", self.table);
             let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&*self.group.name).bind(&*self.group.cluster);
-            return Ok(query.execute(&mut session.connection).await?.rows_affected() > 0);
+            let deleted = within(session.patience, query.execute(&mut session.connection)).await?;
+            return Ok(deleted.rows_affected() > 0);
         };
         // A stored -1 means that nothing is known: the group's offset counts, which is altered beside this.
         let next: NextOffsets = offsets.iter().map(|(at, offset)| (at.clone(), offset.unwrap_or(-1))).collect();

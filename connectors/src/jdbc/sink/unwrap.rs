@@ -53,6 +53,8 @@ struct Envelope {
 #[derive(Debug)]
 pub(super) struct Unwrapper {
     envelopes: Plans<Option<Envelope>>,
+    /// For each schema of a CloudEvent, the place of its data.
+    clouds: Plans<Option<usize>>,
     made: Vec<Arc<Schema>>,
     any: Arc<Schema>,
     text: Arc<Schema>,
@@ -81,6 +83,7 @@ impl Default for Unwrapper {
     fn default() -> Self {
         Self {
             envelopes: Plans::default(),
+            clouds: Plans::default(),
             made: Vec::new(),
             any: Arc::new(schemaless::schema()),
             text: Arc::new(Schema::new(Type::String).optional()),
@@ -153,11 +156,13 @@ impl Unwrapper {
             // The event before it has deleted the row already.
             return Ok(if by_source { Action::Pass } else { plain_action(config, record) });
         }
-        if record.value.schema.as_ref().is_some_and(|schema| is_schema_change(schema)) {
+        let value = self.out_of_cloud(config, &record.value)?;
+        let value = &*value;
+        if value.schema.as_ref().is_some_and(|schema| is_schema_change(schema)) {
             tracing::warn!(topic = %record.topic, "schema change events are passed over: leave their topic out of topics");
             return Ok(Action::Pass);
         }
-        let Some(event) = self.event_of(&record.value) else {
+        let Some(event) = self.event_of(value) else {
             if by_source {
                 return Err(format!(
                     "the value is no change event, so that collection.name.format={} has no source to take the table's \
@@ -165,7 +170,7 @@ impl Unwrapper {
                     config.table_format
                 ));
             }
-            row.value = record.value.clone();
+            row.value = value.clone();
             return Ok(Action::Write);
         };
         if by_source {
@@ -195,6 +200,28 @@ impl Unwrapper {
             "t" | "m" => Ok(Action::Pass),
             _ => Err("the change event has an unknown operation in its field \"op\"".to_owned()),
         }
+    }
+
+    /// What a CloudEvent carries; other values as they are.
+    fn out_of_cloud<'a>(&mut self, config: &SinkConfig, value: &'a Datum) -> Result<Cow<'a, Datum>, String> {
+        let (Some(pattern), Some(schema), Value::Struct(values)) = (&config.cloud_events, &value.schema, &value.value)
+        else {
+            return Ok(Cow::Borrowed(value));
+        };
+        let place = *self
+            .clouds
+            .plan(schema, || {
+                if !schema.name().is_some_and(|name| pattern.is_match(name)) {
+                    return Ok(None);
+                }
+                let data = schema.field("data").filter(|(_, field)| field.schema.kind == Type::Struct);
+                data.map(|(at, _)| Some(at)).ok_or("the CloudEvent has no struct in its field \"data\"")
+            })
+            .map_err(str::to_owned)?;
+        let Some(at) = place else { return Ok(Cow::Borrowed(value)) };
+        let data = values.get(at).filter(|data| !data.is_null());
+        let data = data.ok_or("the CloudEvent's field \"data\" is null")?;
+        Ok(Cow::Owned(Datum::new(Arc::clone(&schema.fields[at].schema), data.clone())))
     }
 
     fn event_of<'a>(&mut self, value: &'a Datum) -> Option<Event<'a>> {
@@ -432,6 +459,41 @@ mod tests {
         let without = unwrapper.unwrap(&config(&[]), &records);
         assert_eq!(without.action(1), Ok(Pass));
         assert_eq!(without.action(2), Ok(Pass));
+    }
+
+    #[test]
+    fn cloud_events_carry_events_and_rows() {
+        let row = Arc::new(Schema::structure(vec![Field::new("id", Arc::new(Schema::new(Type::Int32)))]).optional());
+        let text = Arc::new(Schema::new(Type::String));
+        let envelope = Schema::structure(vec![
+            Field::new("before", Arc::clone(&row)),
+            Field::new("after", Arc::clone(&row)),
+            Field::new("op", Arc::clone(&text)),
+        ]);
+        let envelope = Arc::new(envelope.with_name("s.t.Envelope").optional());
+        let cloud = |name: &str, data: &Arc<Schema>, value: Value| {
+            let fields = vec![Field::new("id", Arc::clone(&text)), Field::new("data", Arc::clone(data))];
+            let schema = Arc::new(Schema::structure(fields).with_name(name));
+            record(Datum::new(schema, Value::Struct(vec![Value::from("1"), value])))
+        };
+        let one = Value::Struct(vec![Value::Int32(1)]);
+        let event = Value::Struct(vec![one.clone(), Value::Null, Value::from("d")]);
+        let records = [
+            cloud("s.t.CloudEvents.Envelope", &envelope, event),
+            cloud("s.t.CloudEvents.Envelope", &row, one.clone()),
+            cloud("s.t.CloudEvents.Envelope", &text, Value::from("x")),
+            cloud("s.t.CloudEvents.Envelope", &row, Value::Null),
+            cloud("s.t.Other", &row, one.clone()),
+        ];
+        let config = config(&[("delete.enabled", "true"), ("primary.key.mode", "record_value")]);
+        let mut unwrapper = Unwrapper::default();
+        let opened = unwrapper.unwrap(&config, &records);
+        assert_eq!(opened.action(0), Ok(Action::Delete));
+        assert_eq!(opened.records[0].record.key.value, one);
+        assert_eq!((opened.action(1), &opened.records[1].record.value.value), (Ok(Action::Write), &one));
+        assert!(opened.action(2).unwrap_err().contains("no struct"));
+        assert!(opened.action(3).unwrap_err().contains("null"));
+        assert_eq!(opened.records[4].record.value.schema.as_ref().unwrap().name(), Some("s.t.Other"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::api::{Config, ConfigDef, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width};
-use crate::jdbc::connection_keys::{DATABASE, calendar_key, quoting_key, timezone_key, with_connection_keys};
+use crate::jdbc::connection_keys::{DATABASE, calendar_key, quoting_key, timezone_key, title, with_connection_keys};
 use crate::jdbc::whole_match;
 use crate::postgres::field_decoder::DecodeOptions;
 use crate::postgres::temporal::Zone;
@@ -88,7 +88,8 @@ pub(super) struct SourceConfig {
 
 /// The table of keys.
 pub(super) fn definition() -> ConfigDef {
-    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new())))).for_forms()
+    let tables = &["table.whitelist", "table.blacklist", "table.include.list", "table.exclude.list", "schema.pattern"];
+    connector_keys(mode_keys(data_keys(with_connection_keys(ConfigDef::new(), tables)))).for_forms()
 }
 
 fn data_keys(def: ConfigDef) -> ConfigDef {
@@ -101,10 +102,14 @@ fn data_keys(def: ConfigDef) -> ConfigDef {
             .display("Schema pattern")
             .importance(Importance::High),
     )
-    .with(list("table.whitelist", "Tables to copy: schema.table, \"schema\".\"table\" or the bare name.", DATABASE))
+    .with(
+        list("table.whitelist", "Tables to copy: schema.table, \"schema\".\"table\" or the bare name.", DATABASE)
+            .dependents(&["incrementing.column.name", "timestamp.column.name"]),
+    )
     .with(list("table.blacklist", "Tables not to copy.", DATABASE))
     .with(
         list("table.include.list", "Regular expressions that match schema.table of the tables to copy.", DATABASE)
+            .dependents(&["incrementing.column.name", "timestamp.column.name"])
             .check(Validator::Check(check_regexes)),
     )
     .with(
@@ -159,7 +164,13 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .importance(Importance::High)
             .group(MODE)
             .display("Table Loading Mode")
-            .dependents(&["incrementing.column.name", "timestamp.column.name", "validate.non.null"])
+            .dependents(&[
+                "incrementing.column.name",
+                "timestamp.column.name",
+                "incrementing.column.mapping",
+                "timestamp.columns.mapping",
+                "validate.non.null",
+            ])
             .check(Validator::OneOf(&["", "bulk", "timestamp", "incrementing", "timestamp+incrementing"])),
     )
     .with(
@@ -169,12 +180,22 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .display("Incrementing Column Name"),
     )
     .with(list("timestamp.column.name", "Timestamp columns; the first that is not null counts.", MODE))
-    .with(list(
-        "incrementing.column.mapping",
-        "Entries <regex>:<column>; the first that matches schema.table counts.",
-        MODE,
-    ))
-    .with(list("timestamp.columns.mapping", "Entries <regex>:[<column>|<column>].", MODE))
+    .with(
+        list(
+            "incrementing.column.mapping",
+            "Entries <regex>:<column>; the first that matches schema.table counts.",
+            MODE,
+        )
+        .check(Validator::Check(check_mapping)),
+    )
+    .with(
+        list(
+            "timestamp.columns.mapping",
+            "Entries <regex>:[<column>|<column>]; the first that matches schema.table counts.",
+            MODE,
+        )
+        .check(Validator::Check(check_mapping)),
+    )
     .with(
         ConfigKey::optional("timestamp.initial", Long)
             .doc("Milliseconds of the epoch to start at when no offset is stored; -1 starts at the database's clock.")
@@ -182,11 +203,25 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             .group(MODE)
             .display("Unix time value of initial timestamp"),
     )
-    .with(hidden("timestamp.initial.ms", Long, MODE))
-    .with(hidden("incrementing.initial", Long, MODE))
+    .with(aivens(
+        "timestamp.initial.ms",
+        Long,
+        MODE,
+        "Aiven's spelling of timestamp.initial, without a meaning of its own for -1.",
+    ))
+    .with(aivens(
+        "incrementing.initial",
+        Long,
+        MODE,
+        "The id that rows must be above when no offset is stored; -1 if not set (Aiven's key).",
+    ))
     .with(
         ConfigKey::with_default("table.names.qualify", Boolean, "true")
-            .doc("Aiven's key, accepted for compatibility: tables are always read by their qualified names.")
+            .doc(
+                "Whether tables are read by schema and name. false reads them by the bare name, which the search path \
+                 (currentSchema in the URL) leads to a schema: the same name in several schemas is then one table \
+                 (Aiven's key).",
+            )
             .importance(Importance::Low)
             .group(MODE)
             .display("Qualify table names"),
@@ -201,6 +236,7 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
     .with(
         ConfigKey::with_default("query", String, "")
             .doc("A query to read instead of tables; put in a sub-select, so it may have its own WHERE.")
+            .dependents(&["incrementing.column.name", "timestamp.column.name"])
             .group(MODE)
             .display("Query")
             .width(Width::Long),
@@ -216,7 +252,8 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
         ConfigKey::optional("sql.quote.identifiers", Boolean)
             .doc("Aiven's spelling of quote.sql.identifiers.")
             .importance(Importance::Low)
-            .group(MODE),
+            .group(MODE)
+            .display(title("sql.quote.identifiers")),
     )
     .with(
         ConfigKey::with_default("query.suffix", String, "")
@@ -270,7 +307,7 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
 fn connector_keys(def: ConfigDef) -> ConfigDef {
     use ConfigType::{Int, Long, String};
     let number = |name: &'static str, kind, default: &'static str, doc: &'static str| {
-        ConfigKey::with_default(name, kind, default).doc(doc).group(CONNECTOR).display(name)
+        ConfigKey::with_default(name, kind, default).doc(doc).group(CONNECTOR).display(title(name))
     };
     def.with(
         number("table.poll.interval.ms", Long, "60000", "How often new and dropped tables are looked for.")
@@ -308,11 +345,11 @@ fn connector_keys(def: ConfigDef) -> ConfigDef {
 }
 
 fn list(name: &'static str, doc: &'static str, group: &'static str) -> ConfigKey {
-    ConfigKey::with_default(name, ConfigType::List, "").doc(doc).group(group).display(name)
+    ConfigKey::with_default(name, ConfigType::List, "").doc(doc).group(group).display(title(name))
 }
 
-fn hidden(name: &'static str, kind: ConfigType, group: &'static str) -> ConfigKey {
-    ConfigKey::optional(name, kind).doc("Aiven's spelling.").importance(Importance::Low).group(group).display(name)
+fn aivens(name: &'static str, kind: ConfigType, group: &'static str, doc: &'static str) -> ConfigKey {
+    ConfigKey::optional(name, kind).doc(doc).importance(Importance::Low).group(group).display(title(name))
 }
 
 fn check_prefix(text: &str) -> std::result::Result<(), String> {
@@ -416,14 +453,21 @@ fn isolation(text: &str) -> &'static str {
 }
 
 fn mapping(config: &Config, key: &str) -> Result<Vec<(Regex, String)>> {
-    config
-        .list(key)
-        .into_iter()
-        .map(|entry| {
-            let bad = || Error::config(format!("invalid entry \"{entry}\" of {key}: <regex>:<column> is expected"));
-            let (pattern, column) = entry.rsplit_once(':').ok_or_else(bad)?;
-            let regex = whole_match(pattern).map_err(|error| bad().caused_by(error))?;
-            Ok((regex, column.trim().to_owned()))
-        })
-        .collect()
+    let entry =
+        |entry| mapped(entry).map_err(|reason| Error::config(format!("invalid entry \"{entry}\" of {key}: {reason}")));
+    config.list(key).into_iter().map(entry).collect()
+}
+
+fn mapped(entry: &str) -> std::result::Result<(Regex, String), String> {
+    let (pattern, column) = entry.rsplit_once(':').ok_or("<regex>:<column> is expected")?;
+    let column = column.trim();
+    if column.trim_matches(['[', ']']).split('|').any(|column| column.trim().is_empty()) {
+        return Err("a column is expected after the colon".to_owned());
+    }
+    let regex = whole_match(pattern).map_err(|error| format!("Invalid regex {pattern}: {error}"))?;
+    Ok((regex, column.to_owned()))
+}
+
+fn check_mapping(text: &str) -> std::result::Result<(), String> {
+    text.split(',').filter(|entry| !entry.is_empty()).try_for_each(|entry| mapped(entry).map(|_| ()))
 }

@@ -100,7 +100,8 @@ pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Wait
     if is_standby(session).await? {
         return Ok(end);
     }
-    let oldest: Option<(i64, i32)> = sqlx::query_as(OLDEST).fetch_optional(&mut session.connection).await?;
+    let query = sqlx::query_as(OLDEST);
+    let oldest: Option<(i64, i32)> = within(session.patience, query.fetch_optional(&mut session.connection)).await?;
     let Some((start, pid)) = oldest.filter(|(start, _)| *start < end) else {
         waiting.untell();
         return Ok(end);
@@ -165,7 +166,8 @@ impl Pending {
     /// for transactions whose start is hidden, the others' starts lower the bound itself.
     pub(super) async fn begin(session: &mut Session, relations: &[u32], bound: Bound) -> Result<Self, sqlx::Error> {
         let left = if is_standby(session).await? {
-            let (oldest, end): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
+            let query = sqlx::query_as(SNAPSHOT);
+            let (oldest, end): (i64, i64) = within(session.patience, query.fetch_one(&mut session.connection)).await?;
             if oldest < end { Left::Replayed(end) } else { Left::Hidden(Vec::new()) }
         } else if bound.id.is_some() {
             let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
@@ -191,12 +193,16 @@ impl Pending {
             Left::Writers(left, relations) => still(left, holders(session, WRITERS, Some(relations)).await?),
             Left::Hidden(left) => still(left, holders(session, HIDDEN, None).await?),
             Left::Replayed(end) => {
-                let (oldest, _): (i64, i64) = sqlx::query_as(SNAPSHOT).fetch_one(&mut session.connection).await?;
+                let query = sqlx::query_as(SNAPSHOT);
+                let (oldest, _): (i64, i64) =
+                    within(session.patience, query.fetch_one(&mut session.connection)).await?;
                 (oldest < *end).then(|| format!("transaction {oldest} of the primary"))
             }
         };
         let Some(who) = who else {
-            waiting.untell();
+            if waited > TELL_AFTER {
+                waiting.untell();
+            }
             return Ok(true);
         };
         if waited > TELL_AFTER {
@@ -215,7 +221,8 @@ fn still(left: &mut Holders, now: Holders) -> Option<String> {
 
 /// Whether the server replays another one's log.
 pub(super) async fn is_standby(session: &mut Session) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()").fetch_one(&mut session.connection).await
+    let query = sqlx::query_scalar("SELECT pg_catalog.pg_is_in_recovery()");
+    within(session.patience, query.fetch_one(&mut session.connection)).await
 }
 
 /// What a user should know before relying on the horizon.
@@ -231,12 +238,11 @@ pub(super) async fn cautions(session: &mut Session, mode: Mode, relations: &[u32
     }
     if mode == Mode::Incrementing {
         let relations: Vec<Oid> = relations.iter().map(|oid| Oid(*oid)).collect();
-        let sequences: Vec<(String, i64)> = sqlx::query_as(
+        let query = sqlx::query_as(
             "SELECT seqrelid::regclass::text, seqcache FROM pg_catalog.pg_sequence WHERE seqrelid = ANY($1)",
         )
-        .bind(&relations)
-        .fetch_all(&mut session.connection)
-        .await?;
+        .bind(&relations);
+        let sequences: Vec<(String, i64)> = within(session.patience, query.fetch_all(&mut session.connection)).await?;
         cautions.extend(cautions_of_ids(&sequences));
     }
     Ok(cautions)
@@ -268,7 +274,7 @@ async fn holders(session: &mut Session, sql: &'static str, relations: Option<&[O
         Some(relations) => query.bind(relations),
         None => query,
     };
-    query.fetch_all(&mut session.connection).await
+    within(session.patience, query.fetch_all(&mut session.connection)).await
 }
 
 impl Waiting<'_> {

@@ -31,7 +31,7 @@ const QUERY_LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 static SPEC: Spec = Spec {
     class: "io.confluent.connect.jdbc.JdbcSourceConnector",
-    aliases: &["io.aiven.connect.jdbc.JdbcSourceConnector"],
+    aliases: &["io.aiven.connect.jdbc.JdbcSourceConnector", "PostgresSource"],
     version: env!("CARGO_PKG_VERSION"),
     config: config::definition,
 };
@@ -60,8 +60,11 @@ impl SourceConnector for JdbcSourceConnector {
     }
 
     async fn check(&self, props: &Props) -> Vec<ConfigError> {
-        // A config that can't be read has its errors on its keys already.
-        let Ok((connector, config)) = connector(props) else { return Vec::new() };
+        // Errors of single keys are told already: what is left lies in what the URL leads to, such as a service.
+        let (connector, config) = match connector(props) {
+            Ok(read) => read,
+            Err(error) => return vec![ConfigError::on("connection.url", error.to_string())],
+        };
         let mut session = match check_connection(&connector).await {
             Ok(session) => session,
             Err(errors) => return errors,
@@ -90,7 +93,8 @@ impl SourceConnector for JdbcSourceConnector {
         let Ok((connector, config)) = connector(props) else { return Vec::new() };
         let Ok(filter) = TableFilter::new(&config) else { return Vec::new() };
         let Ok(mut session) = connector.connect().await else { return Vec::new() };
-        let recommended = recommend::recommend(&mut session, &filter).await;
+        let query = query_of(&config).map(|(_, query)| query.trim().trim_end_matches(';'));
+        let recommended = recommend::recommend(&mut session, &filter, query).await;
         session.close().await;
         recommended.unwrap_or_default()
     }
@@ -101,6 +105,9 @@ impl SourceConnector for JdbcSourceConnector {
             return Ok(vec![props.clone()]);
         }
         let filter = TableFilter::new(&config)?;
+        for kind in filter.unknown_types() {
+            tracing::warn!(kind, "table.types names a kind of table that PostgreSQL does not have");
+        }
         let mut session = connector.open().await?;
         let listed = filter.list(&mut session).await;
         session.close().await;

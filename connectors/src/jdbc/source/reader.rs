@@ -245,7 +245,13 @@ async fn bound(
                 return Ok(Ready::Nothing);
             }
             Newest::Free(bound) => return Ok(Ready::Now(bound)),
-            Newest::Guarded(bound, relations) => Pending::begin(session, &relations, bound).await?,
+            Newest::Guarded(mut bound, relations) => {
+                if let Some(end) = bound.micros {
+                    // Before it is noted whose start is hidden: who prepares in between is seen either way.
+                    bound.micros = Some(horizon::oldest_start(session, end, &waiting).await?);
+                }
+                Pending::begin(session, &relations, bound).await?
+            }
         },
     };
     if !pending.is_over(session, &waiting).await? {
@@ -253,11 +259,7 @@ async fn bound(
         target.pending = Some(pending);
         return Ok(Ready::Waits(pause));
     }
-    let mut bound = pending.bound;
-    if let Some(end) = bound.micros {
-        bound.micros = Some(horizon::oldest_start(session, end, &waiting).await?);
-    }
-    Ok(Ready::Now(bound))
+    Ok(Ready::Now(pending.bound))
 }
 
 /// How far what is visible goes.
@@ -316,8 +318,8 @@ async fn newest(
                 return Ok(Newest::Guarded(bound, Vec::new()));
             }
             let sql = shape.statement.latest(progress, bound);
-            let latest: Option<i64> =
-                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut session.connection).await?;
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+            let latest: Option<i64> = within(session.patience, query.fetch_one(&mut session.connection)).await?;
             let after = |latest| Some(shape.statement.instant_of_latest(latest).saturating_add(1));
             let bound = |latest| Bound { id: None, micros: after(latest) };
             Ok(latest.map_or(Newest::Nothing, |latest| Newest::Guarded(bound(latest), Vec::new())))

@@ -10,11 +10,11 @@ use super::sql::{self, OffsetColumn, Statement};
 use crate::api::{Error, Result};
 use crate::data::{Field, Schema, Type};
 use crate::postgres::catalog::{self, Column, TableName};
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 use crate::postgres::exact;
 use crate::postgres::failure;
 use crate::postgres::field_decoder::FieldDecoder;
-use crate::postgres::type_map::{PgType, connect_schema};
+use crate::postgres::type_map::{NumericMapping, PgType, connect_schema};
 
 /// What is read: a table or a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +82,10 @@ type Described = (String, u32, Option<(u32, i16)>);
 async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>, sqlx::Error> {
     use sqlx::Connection as _;
     // The driver remembers the columns of a statement it has seen.
-    session.connection.clear_cached_statements().await?;
+    within(session.patience, session.connection.clear_cached_statements()).await?;
     let text = sqlx::AssertSqlSafe(sql::lock(&sql::sub_select(query)));
-    let prepared = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text)).await?;
+    let preparing = (&mut session.connection).prepare(sqlx::SqlSafeStr::into_sql_str(text));
+    let prepared = within(session.patience, preparing).await?;
     let described: Vec<Described> = prepared
         .columns()
         .iter()
@@ -224,7 +225,12 @@ pub(super) fn layout(
 /// How a column is selected and decoded, and its schema; `None` if it is left out.
 fn reading(column: &Column, config: &SourceConfig, exact: bool) -> Option<(&'static str, Arc<Schema>, FieldDecoder)> {
     let optional = !column.not_null;
-    if exact && let Some((cast, decoder)) = exact::reading(column.kind) {
+    // Who says what numbers become gets numbers, without a form for NaN.
+    let mapped = matches!(column.kind, PgType::Numeric(Some(_))) && config.decode.numeric != NumericMapping::None;
+    if exact
+        && !mapped
+        && let Some((cast, decoder)) = exact::reading(column.kind)
+    {
         return Some((cast, Arc::new(exact::schema(&column.declared).with_optional(optional)), decoder));
     }
     let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
@@ -360,7 +366,7 @@ pub(super) const LOCKED: &str = "WITH RECURSIVE locked AS MATERIALIZED ( \
 
 /// The relations of [`LOCKED`].
 pub(super) async fn locked_relations(session: &mut Session) -> Result<Vec<u32>, sqlx::Error> {
-    let sql = format!("{LOCKED} SELECT oid FROM relations");
-    let relations: Vec<Oid> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut session.connection).await?;
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("{LOCKED} SELECT oid FROM relations")));
+    let relations: Vec<Oid> = within(session.patience, query.fetch_all(&mut session.connection)).await?;
     Ok(relations.into_iter().map(|oid| oid.0).collect())
 }

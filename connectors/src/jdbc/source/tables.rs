@@ -1,5 +1,7 @@
 //! Which tables a connector copies, and which task copies which.
 
+use std::collections::HashSet;
+
 use regex::Regex;
 
 use crate::api::{Config, Error, Props, Result};
@@ -18,6 +20,8 @@ pub(super) const TABLES_FETCHED: &str = "tables.fetched";
 pub(super) struct TableFilter {
     types: Vec<String>,
     schema: Option<String>,
+    /// Whether tables are told apart and read by their schemas.
+    qualified: bool,
     whitelist: Vec<String>,
     blacklist: Vec<String>,
     include: Vec<Regex>,
@@ -41,6 +45,7 @@ impl TableFilter {
         Ok(Self {
             types: texts("table.types"),
             schema: config.optional("schema.pattern").map(str::to_owned),
+            qualified: config.boolean("table.names.qualify"),
             whitelist: texts("table.whitelist"),
             blacklist: texts("table.blacklist"),
             include: regexes("table.include.list")?,
@@ -57,7 +62,26 @@ impl TableFilter {
     pub(super) async fn list(&self, session: &mut Session) -> std::result::Result<Vec<TableName>, sqlx::Error> {
         let mut tables = self.visible(session).await?;
         tables.retain(|table| self.admits(table));
+        if !self.qualified {
+            unqualify(&mut tables);
+        }
         Ok(tables)
+    }
+
+    /// Kinds of tables in the config that PostgreSQL does not have.
+    pub(super) fn unknown_types(&self) -> Vec<&str> {
+        let known = |given: &str| catalog::TABLE_TYPE_NAMES.iter().any(|name| name.eq_ignore_ascii_case(given));
+        self.types.iter().map(String::as_str).filter(|given| !known(given)).collect()
+    }
+
+    /// The schemas that tables of the wanted kinds are in.
+    pub(super) async fn schemas(&self, session: &mut Session) -> std::result::Result<Vec<String>, sqlx::Error> {
+        let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
+        let tables = catalog::list_tables(session, &types, None).await?;
+        let mut schemas: Vec<String> = tables.into_iter().map(|table| table.schema).collect();
+        schemas.sort();
+        schemas.dedup();
+        Ok(schemas)
     }
 
     /// The tables of the wanted kinds and schemas, to choose from.
@@ -82,13 +106,23 @@ impl TableFilter {
     }
 }
 
+/// Bare names, each once: the search path says which table is meant.
+fn unqualify(tables: &mut Vec<TableName>) {
+    let mut seen = HashSet::new();
+    tables.retain_mut(|table| {
+        table.schema.clear();
+        seen.insert(table.name.clone())
+    });
+}
+
 /// Refuses tables of one name in several schemas: their topics would be one.
 pub(super) fn refuse_same_names(tables: &[TableName]) -> Result<()> {
     for (at, table) in tables.iter().enumerate() {
         if let Some(other) = tables[..at].iter().find(|other| other.name == table.name) {
             return Err(Error::config(format!(
                 "the tables {} and {} have the same name, so that they would share a topic: choose one with \
-                 schema.pattern, table.whitelist or table.blacklist",
+                 schema.pattern, table.whitelist or table.blacklist, or let the search path choose with \
+                 table.names.qualify=false",
                 other.dotted(),
                 table.dotted()
             )));
@@ -131,7 +165,7 @@ pub(super) fn tables_of(props: &Props) -> Vec<TableName> {
         .filter_map(|entry| {
             let mut parts = quote::split_name(entry);
             let name = parts.pop()?;
-            Some(TableName { schema: parts.pop().unwrap_or_else(|| "public".to_owned()), name })
+            Some(TableName { schema: parts.pop().unwrap_or_default(), name })
         })
         .collect()
 }
@@ -175,5 +209,11 @@ mod tests {
         assert!(group(&all[..0], 3).is_empty());
         assert_eq!(tables_of(&task_props(&Props::new(), &all)), all);
         assert!(refuse_same_names(&tables(&["p.a", "q.a"])).is_err());
+        let mut bare = tables(&["p.a", "p.b", "q.a"]);
+        unqualify(&mut bare);
+        let task = task_props(&Props::new(), &bare);
+        assert_eq!(task[TABLES], "\"a\",\"b\"");
+        assert_eq!(tables_of(&task), bare);
+        assert_eq!(bare[0].dotted(), "a");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::config::Mode;
 use crate::api::{ConfigError, Props};
+use crate::jdbc::connection_keys::check_place;
 
 pub(super) const NO_MODE: &str =
     "Query mode must be specified: set mode to bulk, incrementing, timestamp or timestamp+incrementing";
@@ -48,6 +49,11 @@ pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
         }
     }
     check_mode(props, given(query), &mut errors);
+    check_place(props, &mut errors);
+    if given(query) && !given("topic.prefix") {
+        let message = format!("topic.prefix must be set with {query}: it is the topic");
+        errors.push(ConfigError::on("topic.prefix", message));
+    }
     if text("transaction.isolation.mode").eq_ignore_ascii_case("SQL_SERVER_SNAPSHOT") {
         let message = "SQL_SERVER_SNAPSHOT is an isolation level of SQL Server only";
         errors.push(ConfigError::on("transaction.isolation.mode", message));
@@ -93,7 +99,9 @@ mod tests {
     use super::*;
 
     fn keys(entries: &[(&str, &str)]) -> Vec<String> {
-        let props = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let usual = [("connection.url", "jdbc:postgresql://h/d"), ("topic.prefix", "t")];
+        let all = usual.iter().chain(entries);
+        let props = all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         validate(&props).into_iter().map(|error| error.key).collect()
     }
 
@@ -111,5 +119,7 @@ mod tests {
         );
         assert_eq!(keys(&[("mode", "bulk"), ("table.exclude.list", "b")]), ["table.exclude.list"]);
         assert_eq!(keys(&[("mode", "timestamp")]), ["timestamp.column.name"]);
+        assert_eq!(keys(&[("mode", "bulk"), ("query", "SELECT 1"), ("topic.prefix", "")]), ["topic.prefix"]);
+        assert_eq!(validate(&[("mode".to_owned(), "bulk".to_owned())].into_iter().collect())[0].key, "connection.url");
     }
 }
