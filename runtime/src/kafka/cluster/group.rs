@@ -55,6 +55,8 @@ impl ClusterGroupConsumer {
                 ("queued.min.messages", "100000"),
                 ("fetch.message.max.bytes", "4194304"),
                 ("fetch.wait.max.ms", "500"),
+                // By default it reads nothing for a second once its queue was full.
+                ("fetch.queue.backoff.ms", "5"),
                 ("fetch.error.backoff.ms", "50"),
                 ("topic.metadata.refresh.interval.ms", "500"),
                 ("session.timeout.ms", "10000"),
