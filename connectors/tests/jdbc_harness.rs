@@ -148,6 +148,12 @@ impl SinkRecords for Pieces<'_> {
         &self.records[self.at.clone()]
     }
 
+    fn take_piece(&mut self) -> Vec<SinkRecord> {
+        let piece = self.piece().to_vec();
+        self.at.start = self.at.end;
+        piece
+    }
+
     fn rewind(&mut self) {
         self.at = 0..0;
     }

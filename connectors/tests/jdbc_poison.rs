@@ -1,5 +1,7 @@
 //! The sink: rows that the target refuses are found and told, and nothing else is lost for them.
 
+use std::sync::Arc;
+
 use towline_connectors::api::{ErrorKind, SinkRecord};
 use towline_connectors::data::{Datum, Schema, Type, Value};
 
@@ -202,6 +204,34 @@ async fn a_batch_of_bad_rows_is_no_catastrophe() {
     assert_eq!(rejected.len(), 1000);
     sink.task.flush().await.unwrap();
     assert_eq!(db.text("SELECT count(*) FROM t").await, "2000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_row_behind_many_rows_ends_the_straight_way_and_nothing_else() {
+    let db = table("CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let first = row(0, 0, "");
+    let schema = first.record.value.schema.clone().unwrap();
+    let filling = "x".repeat(200);
+    let alike = |offset: i64, id: i32| {
+        let values = vec![Value::Int32(id), Value::from(filling.as_str())];
+        at(offset, Datum::default(), Datum::new(Arc::clone(&schema), Value::Struct(values)))
+    };
+    // The server has seen the row that it refuses long before the record without a value comes.
+    for twice in [None, Some(5)] {
+        let start = if twice.is_some() { 3000 } else { 0 };
+        let mut records: Vec<SinkRecord> = (start..start + 2999)
+            .map(|id| alike(id.into(), if twice.is_some() && id == 3001 { 3000 } else { id }))
+            .collect();
+        records.push(at(i64::from(start) + 2999, Datum::default(), Datum::default()));
+        let rejected = sink.task.put(&records).await.unwrap();
+        let places: Vec<usize> = rejected.iter().map(|rejected| rejected.index).collect();
+        // A row that repeats another one in full is taken as redelivered.
+        assert_eq!(places, [2999]);
+        sink.task.flush().await.unwrap();
+    }
+    assert_eq!(db.text("SELECT concat_ws('|', count(*), max(id)) FROM t").await, "5997|5998");
+    assert_eq!(db.text("SELECT next_offset FROM towline_offsets").await, "6000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,6 +99,9 @@ pub trait SinkRecords: Send {
     /// The records of the piece; none before the first and after the last.
     fn piece(&self) -> &[SinkRecord];
 
+    /// The records of the piece, handed over: the piece is empty after that.
+    fn take_piece(&mut self) -> Vec<SinkRecord>;
+
     /// Goes back before the first piece.
     fn rewind(&mut self);
 }
@@ -112,7 +115,7 @@ impl dyn SinkRecords + '_ {
         self.rewind();
         let mut all = Vec::new();
         while self.advance().await? {
-            all.extend_from_slice(self.piece());
+            all.append(&mut self.take_piece());
         }
         Ok(all)
     }
@@ -124,6 +127,7 @@ pub struct MadeRecords<'a> {
     records: &'a [SinkRecord],
     ends: Vec<(TopicPartition, i64)>,
     begun: bool,
+    piece: &'a [SinkRecord],
 }
 
 impl<'a> MadeRecords<'a> {
@@ -140,7 +144,7 @@ impl<'a> MadeRecords<'a> {
                 }
             }
         }
-        Self { records, ends, begun: false }
+        Self { records, ends, begun: false, piece: &[] }
     }
 }
 
@@ -151,15 +155,20 @@ impl SinkRecords for MadeRecords<'_> {
     }
 
     async fn advance(&mut self) -> Result<bool> {
-        Ok(!std::mem::replace(&mut self.begun, true) && !self.records.is_empty())
+        self.piece = if std::mem::replace(&mut self.begun, true) { &[] } else { self.records };
+        Ok(!self.piece.is_empty())
     }
 
     fn piece(&self) -> &[SinkRecord] {
-        if self.begun { self.records } else { &[] }
+        self.piece
+    }
+
+    fn take_piece(&mut self) -> Vec<SinkRecord> {
+        std::mem::take(&mut self.piece).to_vec()
     }
 
     fn rewind(&mut self) {
-        self.begun = false;
+        (self.begun, self.piece) = (false, &[]);
     }
 }
 

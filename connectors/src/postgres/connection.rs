@@ -297,6 +297,8 @@ impl ConnectionSettings {
         let mut settings = Vec::new();
         // The driver asks for ISO dates and UTC; the text of intervals is read back unchanged in this style alone.
         settings.push(("IntervalStyle".to_owned(), "postgres".to_owned()));
+        // A trigger that tells of every row would fill the server's buffer while we only send.
+        settings.push(("client_min_messages".to_owned(), "error".to_owned()));
         settings.extend(KEEPALIVES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         if version >= 140_000 {
             // A statement of a process that was killed must not run on for hours.
@@ -433,6 +435,6 @@ mod tests {
         assert_eq!(made.property("sslmode"), Some("require"));
         assert!(!format!("{made:?}").contains("sesame"));
         let names: Vec<_> = made.settings(0).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(names[4..], ["search_path=s1,s2", "a.b=c", "d=e"]);
+        assert_eq!(names[5..], ["search_path=s1,s2", "a.b=c", "d=e"]);
     }
 }

@@ -5,13 +5,13 @@ use async_trait::async_trait;
 use towline_connectors::api::{Error, ErrorKind, Origin, Record, Result, SinkRecord, SinkRecords, TopicPartition};
 use towline_connectors::data::Datum;
 
+use super::TaskContext;
 use super::chain::Chain;
 use super::converters::{Converters, Trouble};
 use super::dead_letters::DeadLetters;
 use super::rejects::Rejects;
 use super::tolerance::{Failed, Stage};
 use super::topics::{TopicRules, Topics};
-use super::{Backoff, TaskContext};
 use crate::kafka::{Incoming, IncomingBatch, IncomingRecord};
 
 /// Records of a piece: what is made of them is used while it is near.
@@ -43,8 +43,10 @@ pub(super) struct Consumed<'a> {
     places: Vec<Place>,
     /// Failures before this place were dealt with in an earlier attempt.
     pub(super) judged: Place,
-    /// What has ended the put, if it was not the sink.
+    /// What has ended the put and the task, if it was not the sink.
     pub(super) failure: Option<Error>,
+    /// Whether the put has to come again because of something else than the target: the registry is away.
+    pub(super) held_up: bool,
 }
 
 impl Maker {
@@ -63,18 +65,9 @@ impl Maker {
         })
     }
 
-    /// Notes the use of a topic, once.
-    async fn know(&mut self, batch: &IncomingBatch) -> Result<()> {
-        let mut backoff = Backoff::default();
-        while !self.topics.is_known(&batch.topic) {
-            match self.topics.ensure(&self.context, &batch.topic).await {
-                Err(error) if error.kind() == ErrorKind::Retriable && !self.context.stop.is_cancelled() => {
-                    tokio::time::sleep(backoff.next()).await;
-                }
-                outcome => return outcome,
-            }
-        }
-        Ok(())
+    /// Lets go of what the last piece was made from; to be called when nothing comes.
+    pub(super) fn rest(&mut self) {
+        self.slots.clear();
     }
 
     /// Makes a record in a slot; false if a transform dropped it.
@@ -100,7 +93,8 @@ impl Maker {
         }
     }
 
-    /// After a failure: asks the registry for what was missing and makes the record again.
+    /// After a failure: asks the registry for what was missing and makes the record again. Nothing is waited for: a
+    /// transaction of the target may be open.
     #[cold]
     async fn recover(
         &mut self,
@@ -109,11 +103,10 @@ impl Maker {
         slot: usize,
         mut made: Made,
     ) -> Result<bool, Failed> {
-        let mut backoff = Backoff::default();
         loop {
             match made {
                 Made::Failed(failed) => return Err(failed),
-                Made::Trouble(trouble) => self.converters.clear(&self.context, trouble, &mut backoff).await?,
+                Made::Trouble(trouble) => self.converters.clear(trouble).await?,
             }
             match self.make(batch, raw, slot) {
                 Ok(kept) => return Ok(kept),
@@ -140,7 +133,7 @@ impl<'a> Consumed<'a> {
                 None => ends.push((place, batch.next_offset)),
             }
         }
-        Self { maker, batches, ends, next: (0, 0), made: 0, places: Vec::new(), judged, failure: None }
+        Self { maker, batches, ends, next: (0, 0), made: 0, places: Vec::new(), judged, failure: None, held_up: false }
     }
 
     /// A record as it was consumed, by its place among all that were given.
@@ -156,7 +149,7 @@ impl<'a> Consumed<'a> {
             && let Some(batch) = self.batches.get(self.next.0)
         {
             if self.next.1 == 0 {
-                maker.know(batch).await?;
+                maker.topics.ensure(&maker.context, &batch.topic).await?;
             }
             for (index, raw) in batch.records.iter().enumerate().skip(self.next.1) {
                 if self.made == PIECE {
@@ -176,6 +169,7 @@ impl<'a> Consumed<'a> {
                         self.made += 1;
                     }
                     Ok(false) => {}
+                    Err(failed) if failed.error.kind() == ErrorKind::Retriable => return Err(failed.error),
                     Err(failed) => {
                         if place >= self.judged {
                             maker.rejects.reject(&maker.context, failed, batch.record(raw)).await?;
@@ -214,6 +208,10 @@ impl SinkRecords for Consumed<'_> {
             Ok(()) => Ok(self.made > 0),
             Err(error) => {
                 self.made = 0;
+                if error.kind() == ErrorKind::Retriable {
+                    self.held_up = true;
+                    return Err(error);
+                }
                 let told = Error::new(error.kind(), error.class(), "a record cannot be read");
                 self.failure = Some(error);
                 Err(told)
@@ -223,6 +221,10 @@ impl SinkRecords for Consumed<'_> {
 
     fn piece(&self) -> &[SinkRecord] {
         &self.maker.slots[..self.made]
+    }
+
+    fn take_piece(&mut self) -> Vec<SinkRecord> {
+        self.maker.slots.drain(..std::mem::take(&mut self.made)).collect()
     }
 
     fn rewind(&mut self) {

@@ -126,52 +126,48 @@ impl Converters {
     /// After a failure: asks the registry for what was missing, so that the same record can be converted again.
     ///
     /// # Errors
-    /// The record is at fault, or the registry refused.
-    pub(super) async fn clear(
+    /// The record is at fault, or the registry refused; retriable if it does not answer.
+    pub(super) async fn clear(&mut self, trouble: Trouble) -> Result<(), Failed> {
+        let Trouble { side, failure } = trouble;
+        let converter = if side == Side::Key { &mut self.key } else { &mut self.value };
+        let cleared = match failure {
+            Failure::Record(error) => Err(error),
+            Failure::Miss(miss) => converter.resolve(miss).await,
+        };
+        cleared.map_err(|error| Failed { stage: side.stage(), class: self.classes[side as usize].clone(), error })
+    }
+
+    /// As [`Self::clear`], but waits while the registry does not answer: the caller, converting the same record again,
+    /// then comes back.
+    ///
+    /// # Errors
+    /// As [`Self::clear`], retriable only if the task is to stop.
+    pub(super) async fn clear_patiently(
         &mut self,
         context: &TaskContext,
         trouble: Trouble,
         backoff: &mut Backoff,
     ) -> Result<(), Failed> {
-        let Trouble { side, failure } = trouble;
-        let cleared = match (failure, side) {
-            (Failure::Record(error), _) => Err(error),
-            (miss, Side::Key) => resolve(context, self.key.as_mut(), miss, backoff).await,
-            (miss, _) => resolve(context, self.value.as_mut(), miss, backoff).await,
-        };
-        cleared.map_err(|error| Failed { stage: side.stage(), class: self.classes[side as usize].clone(), error })
-    }
-}
-
-/// Asks the registry for what a converter missed; after a passing failure it only waits, and the caller, converting
-/// the same record again, comes back.
-async fn resolve(
-    context: &TaskContext,
-    converter: &mut dyn Converter,
-    failure: Failure,
-    backoff: &mut Backoff,
-) -> Result<()> {
-    let miss = match failure {
-        Failure::Record(error) => return Err(error),
-        Failure::Miss(miss) => miss,
-    };
-    match converter.resolve(miss).await {
-        Ok(()) => {
-            if backoff.used() {
-                context.health.recovered();
+        match self.clear(trouble).await {
+            Ok(()) => {
+                if backoff.used() {
+                    context.health.recovered();
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
-            let wait = backoff.next();
-            tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
-            context.health.degraded(format!("the schema registry does not answer, retrying: {}", error.with_causes()));
-            tokio::select! {
-                () = context.stop.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
+            Err(Failed { error, .. }) if error.kind() == ErrorKind::Retriable && !context.stop.is_cancelled() => {
+                let wait = backoff.next();
+                tracing::warn!(connector = %context.connector, task = context.task, %error, ?wait, "schema registry failed, retrying");
+                context
+                    .health
+                    .degraded(format!("the schema registry does not answer, retrying: {}", error.with_causes()));
+                tokio::select! {
+                    () = context.stop.cancelled() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+                Ok(())
             }
-            Ok(())
+            failed => failed,
         }
-        Err(error) => Err(error),
     }
 }

@@ -126,6 +126,7 @@ impl SinkRun<'_> {
                 () = tokio::time::sleep(wait) => {
                     // An empty put now and then lets a task flush by time.
                     self.put(&[]).await?;
+                    self.maker.rest();
                     self.commit_if_due().await?;
                     continue;
                 }
@@ -220,6 +221,7 @@ impl SinkRun<'_> {
                 let stopping = failure.kind() == ErrorKind::Retriable && self.context.stop.is_cancelled();
                 return if stopping { Ok(false) } else { Err(failure) };
             }
+            let what = if records.held_up { "reading the records" } else { "writing to the target" };
             judged = records.judged;
             match put {
                 Ok(rejected) => {
@@ -247,7 +249,7 @@ impl SinkRun<'_> {
                     if self.context.stop.is_cancelled() {
                         return Ok(false);
                     }
-                    if self.wait_after("writing to the target", &error, &mut backoff).await? {
+                    if self.wait_after(what, &error, &mut backoff).await? {
                         return Ok(false);
                     }
                 }

@@ -336,7 +336,7 @@ impl Pipe {
     ) -> Result<()> {
         let mut backoff = Backoff::default();
         loop {
-            if let Err(failed) = self.converters.clear(context, trouble, &mut backoff).await {
+            if let Err(failed) = self.converters.clear_patiently(context, trouble, &mut backoff).await {
                 return self.tolerance.judge(failed, None);
             }
             match self.encode(parts, chunk) {

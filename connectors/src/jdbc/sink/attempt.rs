@@ -54,9 +54,6 @@ impl JdbcSinkTask {
             care = self.after(error, care, &mut races).await?;
         }
         let all = records.all().await?;
-        if all.is_empty() {
-            return Ok(Vec::new());
-        }
         let next: NextOffsets = records.ends().iter().cloned().collect();
         let rows = self.unwrapper.unwrap(&self.config, &all);
         loop {
@@ -93,9 +90,7 @@ impl JdbcSinkTask {
         self.session().await?;
         records.rewind();
         // What has to be asked for the first records is asked before a transaction is open.
-        if !records.advance().await? {
-            return Ok(Ok(Vec::new()));
-        }
+        records.advance().await?;
         let mut next: NextOffsets = records.ends().iter().cloned().collect();
         let stored = self.begin(&next).await?;
         next.retain(|partition, offset| stored.get(partition).is_none_or(|stored| stored < offset));
@@ -105,18 +100,10 @@ impl JdbcSinkTask {
             if alike.is_odd(record) {
                 return Ok(Err(Unfit));
             }
-            let admitted = batch::admit(&self.config, record, Action::Write);
-            let plan = match admitted {
-                Ok(()) => self.plan_or_why(record, Action::Write, None).await?,
-                Err(why) => Err(why),
-            };
-            let plan = match plan {
-                Ok(plan) => plan,
-                Err(why) => {
-                    walk.refuse(&why);
-                    continue;
-                }
-            };
+            if batch::admit(&self.config, record, Action::Write).is_err() {
+                return Ok(Err(Unfit));
+            }
+            let Ok(plan) = self.plan_or_why(record, Action::Write, None).await? else { return Ok(Err(Unfit)) };
             let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
             if walk.copy(session, &plan, &alike, &mut self.buffer).await?.is_err() {
                 return Ok(Err(Unfit));

@@ -1,6 +1,6 @@
 //! The straight way of plain inserts: rows are copied into the table while the records are made, one COPY for all that
 //! follow each other with one plan. What is out of the ordinary ends it, and the put is written from its start as a
-//! whole (`task.rs`).
+//! whole (`attempt.rs`).
 
 use std::sync::Arc;
 
@@ -80,7 +80,8 @@ impl<'a> Walk<'a> {
                     return Ok(self.records.piece().get(self.at));
                 }
                 self.skipped += 1;
-                self.step();
+                self.at += 1;
+                self.index += 1;
             }
             if !self.advance().await? {
                 return Ok(None);
@@ -93,23 +94,8 @@ impl<'a> Walk<'a> {
         Ok(self.records.advance().await?)
     }
 
-    fn step(&mut self) {
-        self.at += 1;
-        self.index += 1;
-    }
-
-    /// Refuses the record that [`Self::next`] gave.
-    pub(super) fn refuse(&mut self, why: &str) {
-        if let Some(record) = self.records.piece().get(self.at) {
-            self.rejected.push(Rejected { index: self.index, error: error_of(record, "", why) });
-        }
-        self.step();
-    }
-
-    /// Copies the next record and those that follow it and are like it.
-    ///
-    /// # Errors
-    /// After an error in the inner result the session is well, but the transaction is not.
+    /// Copies the next record and those that follow it and are like it. However it ends, the server is not waiting for
+    /// more: a COPY that must not count is ended as one that does, and its transaction rolled back.
     pub(super) async fn copy(
         &mut self,
         session: &mut Session,
@@ -125,7 +111,7 @@ impl<'a> Walk<'a> {
         let mut copy = within(patience, session.connection.copy_in_raw(&plan.copy())).await?;
         buffer.clear();
         put_header(buffer);
-        loop {
+        let ended = loop {
             match self.fill(plan, alike, buffer) {
                 Filled::Full => {
                     within(patience, copy.send(buffer.as_slice())).await?;
@@ -133,23 +119,17 @@ impl<'a> Walk<'a> {
                 }
                 Filled::Piece => match self.advance().await {
                     Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        within(patience, copy.abort("the records cannot be read")).await?;
-                        return Err(error);
-                    }
+                    Ok(false) => break Ok(Ok(())),
+                    Err(error) => break Err(error),
                 },
-                Filled::Other => break,
-                Filled::Odd => {
-                    within(patience, copy.abort("the records are written in another way")).await?;
-                    return Ok(Err(Unfit));
-                }
+                Filled::Other => break Ok(Ok(())),
+                Filled::Odd => break Ok(Err(Unfit)),
             }
-        }
+        };
         put_trailer(buffer);
         within(patience, copy.send(buffer.as_slice())).await?;
         within(patience, copy.finish()).await?;
-        Ok(Ok(()))
+        ended
     }
 
     fn fill(&mut self, plan: &WritePlan, alike: &Alike, buffer: &mut Vec<u8>) -> Filled {

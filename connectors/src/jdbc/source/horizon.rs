@@ -57,7 +57,7 @@ enum Left {
     Replayed(i64),
 }
 
-/// What a transaction that has looked into a relation has locked, as [`shape::LOCKED`]; the CACHE of each sequence
+/// What a transaction that has looked into a relation has locked, as [`LOCKED`]; the CACHE of each sequence
 /// among that; and who writes to any of it.
 const GUARD: &str = "SELECT r.oid, s.seqcache, s.seqrelid::regclass::text, NULL::text, NULL::int4 \
      FROM relations r LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = r.oid \

@@ -103,7 +103,7 @@ pub(super) async fn read(
     let mut progress = target.progress;
     let mut total = Size::default();
     {
-        let mut chunks = session.connection.copy_out_raw(&copy).await?;
+        let mut chunks = within(patience, session.connection.copy_out_raw(&copy)).await?;
         let mut tuples = TupleReader::default();
         while let Some(chunk) = within(patience, chunks.try_next()).await? {
             tuples.push(chunk);

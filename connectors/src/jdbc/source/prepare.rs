@@ -10,6 +10,8 @@ use crate::api::Error;
 use crate::postgres::catalog::{self, Column};
 use crate::postgres::connection::Session;
 
+/// So many tables are locked at once, with their partitions and indexes: a server has room for some thousand locks.
+const TOGETHER: usize = 100;
 /// How long several tables wait for locks together: while one is waited for, the others are held.
 const LOCK_TIMEOUT: &str = "200ms";
 
@@ -22,11 +24,14 @@ pub(super) async fn prepare_all(
     targets: &mut [Target],
     config: &SourceConfig,
 ) -> Result<(), (usize, Error)> {
-    let together = targets.len() > 1 && config.mode == Mode::Incrementing && config.horizon;
-    if together && prepare_together(session, targets, config).await.is_err() {
-        // What it is will be told by the one that has it.
-        targets.iter_mut().for_each(|target| target.shape = None);
-        let _ = session.run("ROLLBACK").await;
+    if targets.len() > 1 && config.mode == Mode::Incrementing && config.horizon {
+        for some in targets.chunks_mut(TOGETHER) {
+            if prepare_together(session, some, config).await.is_err() {
+                // What it is will be told by the one that has it.
+                some.iter_mut().for_each(|target| target.shape = None);
+                let _ = session.run("ROLLBACK").await;
+            }
+        }
     }
     for (at, target) in targets.iter_mut().enumerate().filter(|(_, target)| target.shape.is_none()) {
         if let Err(PageError::Failed(error)) = reader::prepare(session, target, config).await {

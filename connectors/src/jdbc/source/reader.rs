@@ -125,6 +125,13 @@ impl Reader {
                     let failed = target.backoff.failed();
                     let spent = self.config.retry_attempts.is_some_and(|most| failed > most);
                     if error.kind() != ErrorKind::Retriable || spent {
+                        let error = match error.kind() {
+                            ErrorKind::Retriable => {
+                                let message = format!("{error}; given up after {failed} attempts");
+                                Error::new(ErrorKind::Fatal, error.class(), message).caused_by(error)
+                            }
+                            _ => error,
+                        };
                         let _ = self.batches.fail(error).await;
                         return;
                     }
