@@ -134,7 +134,7 @@ async fn bad_rows_among_upserts_and_deletions_are_found() {
     let entries =
         [("insert.mode", "upsert"), ("pk.mode", "record_key"), ("pk.fields", "id"), ("delete.enabled", "true")];
     let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
-    let key = |id: i32| Datum::new(std::sync::Arc::new(Schema::new(Type::Int32)), Value::Int32(id));
+    let key = |id: i32| Datum::new(Arc::new(Schema::new(Type::Int32)), Value::Int32(id));
     let set = |offset, id, text: &str| {
         at(offset, key(id), structure(vec![("v", Schema::new(Type::String).optional(), Value::from(text))]))
     };
