@@ -25,8 +25,8 @@ pub trait SchemaLog: Send + Sync + 'static {
     ///
     /// Resolves only when the record is durable *and* has been handed back to the registry through
     /// [`Registry::apply`](crate::Registry::apply), so that no answer is ever ahead of the log.
-    /// Not called again before it has resolved. If the caller goes away the future may be dropped;
-    /// the record may then be in the log or not.
+    /// Not called again before it has resolved. After an error the record may be in the log or not:
+    /// the registry then appends a NOOP, behind which whatever was taken has been handed back.
     async fn append(&self, key: Bytes, value: Option<Bytes>) -> Result<i64, LogError>;
 
     /// Appends records in their order, as [`Self::append`] does one; after an error some may be in the log.

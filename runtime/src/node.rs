@@ -251,7 +251,9 @@ impl Node {
     pub async fn shutdown(mut self) {
         self.work.end("connectors", Duration::from_secs(15)).await;
         self.servers.end("HTTP connections", Duration::from_secs(2)).await;
-        self.herder = None;
+        if let Some(herder) = self.herder.take() {
+            herder.write_notes(Duration::from_secs(2)).await;
+        }
         self.logs.end("log readers", Duration::from_secs(5)).await;
         if let Some(broker) = self.broker
             && let Err(error) = broker.shutdown().await

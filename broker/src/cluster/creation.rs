@@ -50,7 +50,7 @@ impl Cluster {
     fn create_asked(&self, changes: &mut Changes, all: &[Arc<Asked>]) {
         let mut staged: Vec<Arc<Topic>> = Vec::new();
         let mut metadata = changes.metadata.clone();
-        let mut good = Vec::new();
+        let (mut good, mut held) = (Vec::new(), Vec::new());
         for asked in all {
             match self.stage(&asked.new, &staged) {
                 Ok(topic) => {
@@ -64,14 +64,20 @@ impl Cluster {
                     staged.push(topic);
                     good.push(asked);
                 }
+                // It may be for a topic that is not there yet.
+                Err(refusal) if !staged.is_empty() => held.push((asked, refusal)),
                 Err(refusal) => asked.answer(Err(refusal)),
             }
         }
         if staged.is_empty() {
             return;
         }
-        if let Err(refusal) = self.commit(changes, metadata) {
-            good.iter().for_each(|asked| asked.answer(Err(refusal.clone())));
+        if let Err(failure) = self.commit(changes, metadata) {
+            good.iter().for_each(|asked| asked.answer(Err(failure.clone())));
+            for (asked, _) in held {
+                let refusal = self.check_new(&asked.new, &[]).err().unwrap_or_else(|| failure.clone());
+                asked.answer(Err(refusal));
+            }
             return;
         }
         self.write(|state| {
@@ -84,6 +90,7 @@ impl Cluster {
             tracing::info!(topic = %topic.name, partitions = topic.partitions.len(), "topic created");
             asked.answer(Ok(topic));
         }
+        held.into_iter().for_each(|(asked, refusal)| asked.answer(Err(refusal)));
         self.topics_changed();
     }
 

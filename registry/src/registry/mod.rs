@@ -12,6 +12,7 @@ mod lookup;
 mod prepare;
 mod register;
 mod scopes;
+mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -28,8 +29,8 @@ use crate::subject::Subject;
 
 pub use lookup::Version;
 pub use prepare::SchemaRequest;
-use register::Registration;
 pub use register::{RegisterFlags, Registered};
+use writer::{Registration, Writer};
 
 /// Which generation of the original the answers look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,7 +104,7 @@ struct Inner {
     log: Arc<dyn SchemaLog>,
     options: Options,
     state: RwLock<State>,
-    writer: tokio::sync::Mutex<()>,
+    writer: Arc<tokio::sync::Mutex<Writer>>,
     /// Registrations that wait for the writer, who takes all of them.
     registrations: Mutex<Vec<Registration>>,
     ready: AtomicBool,
@@ -127,7 +128,7 @@ impl Registry {
             log,
             options,
             state: RwLock::default(),
-            writer: tokio::sync::Mutex::new(()),
+            writer: Arc::default(),
             registrations: Mutex::default(),
             ready: AtomicBool::new(false),
         };
@@ -171,22 +172,6 @@ impl Registry {
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.inner.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs a rule and writes what it decides, with no other writer in between.
-    async fn write<T>(
-        &self,
-        operation: &'static str,
-        decide: impl FnOnce(&State, &Options) -> Result<(T, Records), Error>,
-    ) -> Result<T, Error> {
-        let _writer = self.inner.writer.lock().await;
-        let (answer, records) = {
-            let state = self.state();
-            let (answer, records) = decide(&state, &self.inner.options)?;
-            (answer, encoded(&state, records))
-        };
-        self.inner.log.append_all(records).await.map_err(Error::store(operation))?;
-        Ok(answer)
     }
 }
 

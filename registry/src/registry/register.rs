@@ -1,14 +1,11 @@
 //! Registering: the same schema is recognized, a new one is checked and gets version and id.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
-
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
 use super::compatibility::{effective, problems};
 use super::prepare::{Prepared, Reading, SchemaRequest, parse_stored, prepare};
-use super::{Encoded, Options, Records, Registry, check_writable, encoded, not_permitted};
+use super::{Options, Records, Registry, check_writable, not_permitted};
 use crate::error::Error;
-use crate::log::LogError;
 use crate::record::{Key, StoredSchema, context_value};
 use crate::schema::avro::Strictness;
 use crate::schema::{Guid, Metadata, RuleSet, SchemaType};
@@ -37,7 +34,7 @@ pub struct Registered {
     pub changed: bool,
 }
 
-enum Decision {
+pub(super) enum Decision {
     Existing(Arc<StoredSchema>),
     Write(Box<StoredSchema>, Records),
 }
@@ -60,93 +57,6 @@ impl Registry {
             || request.schema.trim().is_empty();
         Ok(Registered { schema, changed })
     }
-
-    /// Waits for its turn to write; whoever has it takes along all that wait, so that one round of the disk does for
-    /// all of them.
-    async fn register_new(
-        &self,
-        subject: &Subject,
-        request: &SchemaRequest,
-        flags: RegisterFlags,
-    ) -> Result<Arc<StoredSchema>, Error> {
-        loop {
-            let (reply, answer) = oneshot::channel();
-            self.waiting().push(Registration { subject: subject.clone(), request: request.clone(), flags, reply });
-            {
-                let _writer = self.inner.writer.lock().await;
-                let all = std::mem::take(&mut *self.waiting());
-                self.register_all(all).await;
-            }
-            // Whoever had it may have gone away in the middle: then it is asked again.
-            let Ok(written) = answer.await else { continue };
-            let written = written?;
-            let state = self.state();
-            let read = state.version(subject, written.version).filter(|read| read.id == written.id).cloned();
-            return Ok(read.unwrap_or(written));
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Registration>> {
-        self.inner.registrations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Decides on each as if those before it were in the log, writes all at once, and answers.
-    async fn register_all(&self, all: Vec<Registration>) {
-        let several = all.len() > 1;
-        let (mut decided, mut records): (Vec<(Registration, Arc<StoredSchema>)>, Encoded) = Default::default();
-        {
-            let state = self.state();
-            let mut ahead = several.then(|| state.clone());
-            for one in all {
-                let now = ahead.as_ref().unwrap_or(&state);
-                match decide(now, self.options(), &one.subject, &one.request, one.flags) {
-                    Ok(Decision::Existing(schema)) => decided.push((one, schema)),
-                    Ok(Decision::Write(schema, own)) => {
-                        let own = encoded(now, own);
-                        // What can't be taken in now would not be when it is read back either.
-                        let take = |ahead: &mut State| {
-                            own.iter().try_for_each(|(key, value)| ahead.apply(0, key, value.as_deref()))
-                        };
-                        if let Some(Err(error)) = ahead.as_mut().map(take) {
-                            tracing::warn!(subject = %one.subject, %error, "a schema that is registered makes no sense");
-                        }
-                        records.extend(own);
-                        decided.push((one, Arc::new(*schema)));
-                    }
-                    Err(error) => drop(one.reply.send(Err(error))),
-                }
-            }
-        }
-        let written = if records.is_empty() { Ok(()) } else { self.inner.log.append_all(records).await };
-        match written {
-            Ok(()) => decided.into_iter().for_each(|(one, schema)| drop(one.reply.send(Ok(schema)))),
-            // One of them is: each tries alone.
-            Err(LogError::TooLarge) if several => {
-                for (one, _) in decided {
-                    Box::pin(self.register_all(vec![one])).await;
-                }
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for (one, _) in decided {
-                    let failed = match &*error {
-                        LogError::TooLarge => LogError::TooLarge,
-                        LogError::TimedOut => LogError::TimedOut,
-                        LogError::Failed(_) => LogError::Failed(Box::new(error.clone())),
-                    };
-                    let _ = one.reply.send(Err(Error::store("Register schema")(failed)));
-                }
-            }
-        }
-    }
-}
-
-/// A registration that waits to be written.
-pub(super) struct Registration {
-    subject: Subject,
-    request: SchemaRequest,
-    flags: RegisterFlags,
-    reply: oneshot::Sender<Result<Arc<StoredSchema>, Error>>,
 }
 
 impl Options {
@@ -158,7 +68,7 @@ impl Options {
     }
 }
 
-fn decide(
+pub(super) fn decide(
     state: &State,
     options: &Options,
     subject: &Subject,
@@ -410,90 +320,4 @@ pub(super) fn look_up(
         })
     });
     found.map(|found| Arc::clone(found))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-
-    use async_trait::async_trait;
-    use bytes::Bytes;
-    use tokio::sync::Semaphore;
-
-    use super::super::WeakRegistry;
-    use super::*;
-    use crate::log::SchemaLog;
-
-    /// A log whose calls wait for permits.
-    struct Gated {
-        registry: OnceLock<WeakRegistry>,
-        gate: Semaphore,
-        calls: AtomicUsize,
-        end: AtomicI64,
-        /// How many records of one call are too large together.
-        too_many: usize,
-    }
-
-    #[async_trait]
-    impl SchemaLog for Gated {
-        async fn append(&self, key: Bytes, value: Option<Bytes>) -> Result<i64, LogError> {
-            self.append_all(vec![(key, value)]).await.map(|()| self.end.load(Ordering::Relaxed) - 1)
-        }
-
-        async fn append_all(&self, records: Encoded) -> Result<(), LogError> {
-            self.gate.acquire().await.unwrap().forget();
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            if records.len() >= self.too_many {
-                return Err(LogError::TooLarge);
-            }
-            let registry = self.registry.get().and_then(WeakRegistry::upgrade).unwrap();
-            for (key, value) in records {
-                registry.apply(self.end.fetch_add(1, Ordering::Relaxed), 0, &key, value.as_deref());
-            }
-            Ok(())
-        }
-    }
-
-    /// Registers nine schemas, two of them alike, while the log is busy; their ids, and the number of calls.
-    async fn register_nine(too_many: usize) -> (Vec<i32>, usize) {
-        let log = Arc::new(Gated {
-            registry: OnceLock::new(),
-            gate: Semaphore::new(0),
-            calls: AtomicUsize::new(0),
-            end: AtomicI64::new(0),
-            too_many,
-        });
-        let registry = Registry::new(log.clone(), Options::default());
-        let _ = log.registry.set(registry.downgrade());
-        registry.set_ready();
-        let register = async |registry: Registry, name: usize| {
-            let schema = format!(r#"{{"type":"record","name":"R{name}","fields":[]}}"#);
-            let request = SchemaRequest { schema, ..SchemaRequest::default() };
-            let subject = Subject::parse(&format!("s{name}"));
-            registry.register(&subject, &request, RegisterFlags::default()).await.unwrap().schema.id
-        };
-        // The first has the log to itself, all others wait behind it.
-        let all: Vec<_> = [0, 1, 2, 3, 4, 5, 6, 7, 7].map(|name| tokio::spawn(register(registry.clone(), name))).into();
-        while registry.waiting().len() < 8 {
-            tokio::task::yield_now().await;
-        }
-        log.gate.add_permits(100);
-        let mut ids = Vec::new();
-        for one in all {
-            ids.push(one.await.unwrap());
-        }
-        (ids, log.calls.load(Ordering::Relaxed))
-    }
-
-    #[tokio::test]
-    async fn registrations_that_wait_are_written_together() {
-        assert_eq!(register_nine(usize::MAX).await, (vec![1, 2, 3, 4, 5, 6, 7, 8, 8], 2));
-    }
-
-    #[tokio::test]
-    async fn one_that_is_too_large_takes_no_other_with_it() {
-        let (ids, calls) = register_nine(2).await;
-        assert_eq!((ids, calls), (vec![1, 2, 3, 4, 5, 6, 7, 8, 8], 9));
-    }
 }

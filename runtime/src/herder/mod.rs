@@ -91,6 +91,14 @@ pub struct ConnectorInfo {
 const SETTLE: Duration = Duration::from_secs(10);
 
 impl Herder {
+    /// Writes what is noted of the use of topics, once the work has ended and before the logs are stopped.
+    pub async fn write_notes(&self, patience: Duration) {
+        let written = tokio::time::timeout(patience, self.shared.stores.status.write_noted()).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!("the use of topics could not be noted");
+        }
+    }
+
     /// Starts the herder: opens the stores and keeps following them until the work is stopped. The logs must be stopped
     /// after it: the last offsets and statuses are written while tasks end.
     ///

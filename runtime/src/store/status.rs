@@ -235,7 +235,11 @@ impl StatusStore {
         }
     }
 
-    async fn write_noted(&self) -> Result<()> {
+    /// Writes what is noted now.
+    ///
+    /// # Errors
+    /// Retriable if the log did not take it.
+    pub async fn write_noted(&self) -> Result<()> {
         let _alone = self.writing.lock().await;
         let noted = self.notes().clone();
         if noted.is_empty() {

@@ -1,6 +1,6 @@
 //! The life of a group member: join, share out if it leads, read until the group rebalances, and again; leave at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use towline_broker::{FetchFrom, FetchLimits, Fetched, Handle, JoinReply, JoinReq
 use towline_connectors::api::{Error, Result, TopicPartition};
 
 use super::arrivals::Arrivals;
-use super::assignor::{self, Assignment, PROTOCOLS, Wanting};
+use super::assignor::{self, Assignment, PROTOCOLS};
 use super::group::{GroupSettings, Identity, Read, Reset, Wanted};
+use super::leader::Shared;
 use super::{failed, incoming};
 use crate::kafka::{GroupEvent, IncomingBatch};
 
@@ -59,17 +60,6 @@ enum Ended {
     Fenced(Error),
     /// The consumer is closed.
     Closed,
-}
-
-/// Partitions by topic.
-type Counts = BTreeMap<String, i32>;
-
-/// What a leader shared out.
-struct Shared {
-    /// The topics that members want.
-    wanted: BTreeSet<String>,
-    /// Those that were there.
-    counts: Counts,
 }
 
 struct Channels {
@@ -151,23 +141,16 @@ impl Member {
         }
     }
 
-    /// Those of these topics that exist, with their partitions.
-    fn counts(&self, wanted: &BTreeSet<String>) -> Counts {
-        self.handle.topics().into_iter().filter(|(name, _)| wanted.contains(name)).collect()
-    }
-
     /// Whether topics came, went or grew, so that the member must join again. As in Kafka the leader alone looks after
     /// the topics that the group shares: whoever follows gets the same partitions again.
     fn is_outdated(&self, wanted: &BTreeSet<String>) -> bool {
-        self.wanted() != *wanted
-            || self.shared.as_ref().is_some_and(|shared| self.counts(&shared.wanted) != shared.counts)
+        self.wanted() != *wanted || self.shared.as_ref().is_some_and(|shared| shared.is_outdated(&self.handle))
     }
 
     /// Whether topics that are wanted may yet come.
     fn expects_more(&self) -> bool {
-        let shared = self.shared.as_ref();
         matches!(self.wanted, Wanted::Pattern(_))
-            || shared.is_some_and(|shared| self.counts(&shared.wanted).len() < shared.wanted.len())
+            || self.shared.as_ref().is_some_and(|shared| shared.expects_more(&self.handle))
     }
 
     async fn join(&mut self, wanted: &BTreeSet<String>) -> Result<Assignment> {
@@ -187,7 +170,7 @@ impl Member {
                     protocol_type: "consumer".to_owned(),
                     protocols: PROTOCOLS.iter().map(|name| ((*name).to_owned(), metadata.clone())).collect(),
                     require_known_member: true,
-                    can_skip_assignment: false,
+                    can_skip_assignment: true,
                 })
                 .await;
             match reply.error {
@@ -206,7 +189,14 @@ impl Member {
     /// Hands in or waits for the assignment; none if the group rebalances again.
     async fn sync(&mut self, joined: JoinReply) -> Result<Option<Assignment>> {
         self.member_id.clone_from(&joined.member_id);
-        let assignments = if joined.leader == joined.member_id { self.share_out(&joined) } else { Vec::new() };
+        let mut assignments = Vec::new();
+        if joined.skip_assignment {
+            self.shared = Some(Shared::as_it_is(&self.handle, &self.identity.group, &joined));
+        } else if joined.leader == joined.member_id {
+            let shared;
+            (shared, assignments) = Shared::out(&self.handle, &joined);
+            self.shared = Some(shared);
+        }
         let request = SyncRequest {
             group_id: self.identity.group.clone(),
             member_id: joined.member_id.clone(),
@@ -228,24 +218,6 @@ impl Member {
             Err(ResponseError::RebalanceInProgress | ResponseError::IllegalGeneration) => Ok(None),
             Err(error) => Err(self.refused("join", error)),
         }
-    }
-
-    /// As the leader: shares the partitions out.
-    fn share_out(&mut self, joined: &JoinReply) -> Vec<(String, bytes::Bytes)> {
-        let wanting: Vec<Wanting> = joined
-            .members
-            .iter()
-            .map(|member| Wanting {
-                order: member.instance_id.clone().unwrap_or_else(|| member.member_id.clone()),
-                topics: assignor::subscribed(member.metadata.clone()),
-            })
-            .collect();
-        let wanted = wanting.iter().flat_map(|member| &member.topics).cloned().collect();
-        let counts = self.counts(&wanted);
-        let shares = assignor::assign(joined.protocol.as_deref().unwrap_or_default(), &wanting, &counts);
-        self.shared = Some(Shared { wanted, counts });
-        let members = joined.members.iter().map(|member| member.member_id.clone());
-        members.zip(shares.iter().map(assignor::assignment)).collect()
     }
 
     fn refused(&self, what: &str, error: ResponseError) -> Error {

@@ -4,6 +4,7 @@
 mod arrivals;
 mod assignor;
 mod group;
+mod leader;
 mod member;
 mod partitioner;
 mod producer;

@@ -25,8 +25,14 @@ async fn create(broker: &Broker, topic: &str) {
 
 /// A member whose next heartbeat is hours away.
 fn join(broker: &Broker) -> EmbeddedGroupConsumer {
+    join_as(broker, None)
+}
+
+fn join_as(broker: &Broker, instance: Option<&str>) -> EmbeddedGroupConsumer {
     let settings = [("group.id", "g"), ("heartbeat.interval.ms", "7200000"), ("session.timeout.ms", "1800000")];
-    let settings: ClientSettings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let instance = instance.map(|instance| ("group.instance.id", instance));
+    let settings = settings.into_iter().chain(instance);
+    let settings: ClientSettings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let wanted = Subscription::Topics(["a", "b", "c", "d"].map(str::to_owned).to_vec());
     EmbeddedGroupConsumer::join(broker.handle().clone(), &wanted, &settings).unwrap()
 }
@@ -70,6 +76,29 @@ async fn members_hear_of_each_other_and_of_topics_without_a_heartbeat() {
         create(&broker, topic).await;
     }
     settle(&mut members[..], &[2, 2]).await;
+    for member in members {
+        Box::new(member).close().await;
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_static_leader_that_is_back_hears_of_topics() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path()).await;
+    create(&broker, "a").await;
+    let mut members = vec![join_as(&broker, Some("one"))];
+    settle(&mut members, &[1]).await;
+    Box::new(members.remove(0)).close().await;
+    members.push(join_as(&broker, Some("one")));
+    settle(&mut members, &[1]).await;
+    create(&broker, "b").await;
+    settle(&mut members, &[2]).await;
+    // One that came while it was away.
+    Box::new(members.remove(0)).close().await;
+    create(&broker, "c").await;
+    members.push(join_as(&broker, Some("one")));
+    settle(&mut members, &[3]).await;
     for member in members {
         Box::new(member).close().await;
     }
