@@ -11,6 +11,8 @@ use crate::postgres::copy_encode::{put_header, put_trailer};
 
 /// Bytes of a COPY message.
 const CHUNK: usize = 256 * 1024;
+/// Rows that are staged at once where the user sets no limit: what goes beyond the server's temp_buffers is slow.
+const STAGED_ROWS: usize = 8_000;
 
 /// One attempt to write a put.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ impl Writer<'_> {
             self.session.run(run.plan.truncate()).await?;
             return Ok(());
         }
-        for rows in run.rows.chunks(self.config.batch_rows.unwrap_or(usize::MAX)) {
-            if run.plan.direct && run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
+        let direct = run.plan.direct && run.action == Action::Write && self.config.insert_mode == InsertMode::Insert;
+        let most = self.config.batch_rows.unwrap_or(if direct { usize::MAX } else { STAGED_ROWS });
+        for rows in run.rows.chunks(most) {
+            if direct {
                 self.copy_all(&run.plan, &run.plan.copy(), rows, false).await?;
             } else {
                 self.stage(&run.plan, rows).await?;
