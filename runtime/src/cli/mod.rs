@@ -1,7 +1,7 @@
 //! What a terminal sees: one binary that is `towline <command>` and, by the name it is called by, Kafka's own tools.
 //!
 //! Commands print what Kafka's print, to the stream that Kafka's print it to, so that scripts go on working. Each command
-//! is one file; [`admin`] is their client for questions to a cluster, and [`serve`] starts the servers.
+//! is one file; `admin` is their client for questions to a cluster, and `serve` starts the servers.
 
 mod admin;
 mod bootstrap;

@@ -1,5 +1,5 @@
 //! The herder: what users ask for becomes records of the config topic, and what the config topic says becomes running
-//! connectors. One [`supervisor`] task a connector, so that a slow one holds up nobody else.
+//! connectors. One `supervisor` task a connector, so that a slow one holds up nobody else.
 
 mod decision;
 mod framework_keys;
