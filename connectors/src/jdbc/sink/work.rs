@@ -90,17 +90,79 @@ fn arrange_table(mut items: Vec<Item>, mode: InsertMode, records: &[SinkRecord])
         return runs;
     }
     let mut runs = Vec::new();
-    let mut segment: Vec<Item> = Vec::new();
+    let mut segment = Segment::default();
     for item in items {
-        // Rows of another schema write other columns, so that the last of a key does not stand for all.
-        let other = |before: &Item| before.action == item.action && !Arc::ptr_eq(&before.plan, &item.plan);
-        if segment.iter().any(other) {
-            reduce(std::mem::take(&mut segment), mode, records, &mut runs);
+        if !segment.takes(&item) {
+            std::mem::take(&mut segment).reduce(mode, records, &mut runs);
         }
         segment.push(item);
     }
-    reduce(segment, mode, records, &mut runs);
+    segment.reduce(mode, records, &mut runs);
     runs
+}
+
+/// Items of at most one plan for writes and one for deletions: rows of another schema write other columns, so that the
+/// last of a key does not stand for all.
+#[derive(Default)]
+struct Segment {
+    items: Vec<Item>,
+    writes: Option<Arc<WritePlan>>,
+    deletions: Option<Arc<WritePlan>>,
+}
+
+impl Segment {
+    fn takes(&self, item: &Item) -> bool {
+        let plan = if item.action == Action::Delete { &self.deletions } else { &self.writes };
+        plan.as_ref().is_none_or(|plan| Arc::ptr_eq(plan, &item.plan))
+    }
+
+    fn push(&mut self, item: Item) {
+        let plan = if item.action == Action::Delete { &mut self.deletions } else { &mut self.writes };
+        plan.get_or_insert_with(|| Arc::clone(&item.plan));
+        self.items.push(item);
+    }
+
+    /// Deletions first, then what came after each key's last deletion.
+    fn reduce(self, mode: InsertMode, records: &[SinkRecord], runs: &mut Vec<Run>) {
+        let mut fates: HashMap<Vec<u8>, Fate> = HashMap::with_capacity(self.items.len());
+        let mut unknown = Vec::new();
+        let mut key = Vec::new();
+        for item in &self.items {
+            key.clear();
+            let delete = item.action == Action::Delete;
+            if item.plan.encode_key(&records[item.index], &mut key).is_err() {
+                unknown.push((item.index, delete));
+                continue;
+            }
+            if !fates.contains_key(&key) {
+                fates.insert(key.clone(), Fate::default());
+            }
+            let Some(fate) = fates.get_mut(&key) else { continue };
+            if delete {
+                fate.deleted = Some(item.index);
+                fate.written.clear();
+            } else {
+                if mode != InsertMode::Insert {
+                    fate.written.clear();
+                }
+                fate.written.push(item.index);
+            }
+        }
+        let mut deleted: Vec<usize> = fates.values().filter_map(|fate| fate.deleted).collect();
+        let mut written: Vec<usize> = fates.into_values().flat_map(|fate| fate.written).collect();
+        for (index, delete) in unknown {
+            if delete { &mut deleted } else { &mut written }.push(index);
+        }
+        let both = [(self.deletions, Action::Delete, deleted), (self.writes, Action::Write, written)];
+        for (plan, action, mut rows) in both {
+            if let Some(plan) = plan
+                && !rows.is_empty()
+            {
+                rows.sort_unstable();
+                runs.push(Run { plan, action, rows });
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -109,53 +171,4 @@ struct Fate {
     deleted: Option<usize>,
     /// What is written after it.
     written: Vec<usize>,
-}
-
-/// One plan for writes, one for deletions: deletions first, then what came after each key's last deletion.
-fn reduce(segment: Vec<Item>, mode: InsertMode, records: &[SinkRecord], runs: &mut Vec<Run>) {
-    let mut fates: HashMap<Vec<u8>, Fate> = HashMap::with_capacity(segment.len());
-    let mut delete_plan = None;
-    let mut write_plan = None;
-    let mut unknown = Vec::new();
-    let mut key = Vec::new();
-    for item in &segment {
-        key.clear();
-        let known = item.plan.encode_key(&records[item.index], &mut key).is_ok();
-        let delete = item.action == Action::Delete;
-        if delete {
-            delete_plan = Some(Arc::clone(&item.plan));
-        } else {
-            write_plan = Some(Arc::clone(&item.plan));
-        }
-        if !known {
-            unknown.push((item.index, delete));
-            continue;
-        }
-        if !fates.contains_key(&key) {
-            fates.insert(key.clone(), Fate::default());
-        }
-        let Some(fate) = fates.get_mut(&key) else { continue };
-        if delete {
-            fate.deleted = Some(item.index);
-            fate.written.clear();
-        } else {
-            if mode != InsertMode::Insert {
-                fate.written.clear();
-            }
-            fate.written.push(item.index);
-        }
-    }
-    let mut deleted: Vec<usize> = fates.values().filter_map(|fate| fate.deleted).collect();
-    let mut written: Vec<usize> = fates.into_values().flat_map(|fate| fate.written).collect();
-    for (index, delete) in unknown {
-        if delete { &mut deleted } else { &mut written }.push(index);
-    }
-    for (plan, action, mut rows) in [(delete_plan, Action::Delete, deleted), (write_plan, Action::Write, written)] {
-        if let Some(plan) = plan
-            && !rows.is_empty()
-        {
-            rows.sort_unstable();
-            runs.push(Run { plan, action, rows });
-        }
-    }
 }
