@@ -69,6 +69,56 @@ async fn upserts_deletes_and_their_order() {
     assert_eq!(db.text("SELECT string_agg(k || v, ',' ORDER BY k) FROM t").await, "1b,3e");
 }
 
+/// Rows are staged by threes here, and a key that comes again ends a load; so many of them are sorted first.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_each_key_stays_however_rows_are_staged() {
+    let s = schema(&[("v", Type::String)]);
+    for (mode, left) in [("upsert", 40), ("update", 20)] {
+        for keys in [40, 7, 2] {
+            let db = table(
+                "CREATE TABLE t (k int PRIMARY KEY, v text, written int DEFAULT 0);
+                 INSERT INTO t SELECT generate_series(0, 19), 'old'",
+            )
+            .await;
+            let keyed = [("insert.mode", mode), ("pk.mode", "record_key"), ("pk.fields", "k"), ("batch.size", "3")];
+            let mut sink = Sink::open(&props(&db, &keyed)).await.unwrap();
+            let puts: Vec<SinkRecord> = (0..100)
+                .map(|at| record(at, Some((at % keys) as i32), &s, vec![Value::from(format!("v{at}"))]))
+                .collect();
+            for put in puts.chunks(50) {
+                assert!(sink.task.put(put).await.unwrap().is_empty());
+            }
+            let wrong = format!(
+                "SELECT count(*) FROM t WHERE v IS DISTINCT FROM CASE WHEN k < {keys}
+                 THEN 'v' || (SELECT max(at) FROM generate_series(0, 99) at WHERE at % {keys} = k) ELSE 'old' END"
+            );
+            assert_eq!(db.text(&wrong).await, "0", "{mode}, {keys} keys");
+            assert_eq!(db.text("SELECT count(*) FROM t").await, left.min(keys.max(20)).to_string());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_among_staged_ones_fails_alone_and_in_its_place() {
+    let db = table("CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v <> 'v5'), w inet)").await;
+    let config =
+        props(&db, &[("insert.mode", "upsert"), ("pk.mode", "record_value"), ("pk.fields", "id"), ("batch.size", "4")]);
+    let mut sink = Sink::open(&config).await.unwrap();
+    let s = schema(&[("id", Type::Int32), ("v", Type::String), ("w", Type::String)]);
+    let row = |at: i64, id: i32, w: &str| {
+        record(at, None, &s, vec![Value::Int32(id), Value::from(format!("v{at}")), Value::from(w)])
+    };
+    let mut put: Vec<SinkRecord> = (0..12).map(|at| row(at, at as i32, "10.0.0.1")).collect();
+    put[9] = row(9, 2, "none");
+    let rejected = sink.task.put(&put).await.unwrap();
+    assert_eq!(rejected.iter().map(|rejected| rejected.index).collect::<Vec<_>>(), [5, 9]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(
+        db.text("SELECT string_agg(id || v, ',' ORDER BY id) FROM t").await,
+        "0v0,1v1,2v2,3v3,4v4,6v6,7v7,8v8,10v10,11v11"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_touch_only_what_is_there() {
     let db = table("CREATE TABLE t (id int PRIMARY KEY, v text, w text); INSERT INTO t VALUES (1, 'a', 'w')").await;

@@ -105,7 +105,12 @@ impl JdbcSinkTask {
             }
             let Ok(plan) = self.plan_or_why(record, Action::Write, None).await? else { return Ok(Err(Unfit)) };
             let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
-            if walk.copy(session, &plan, &alike, &mut self.buffer).await?.is_err() {
+            let written = if plan.direct && self.config.insert_mode == InsertMode::Insert {
+                walk.copy(session, &plan, &alike, &mut self.buffer).await?
+            } else {
+                walk.stage(session, &plan, &alike, &self.config).await?
+            };
+            if written.is_err() {
                 return Ok(Err(Unfit));
             }
         }

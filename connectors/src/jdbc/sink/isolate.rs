@@ -100,7 +100,7 @@ impl Writer<'_> {
         while !rest.is_empty() {
             let segment = &rest[..size.min(rest.len())];
             self.session.run("SAVEPOINT towline_stage").await?;
-            let (refused, copied) = self.copy(plan, &plan.copy_stage(), segment, true).await;
+            let (refused, copied) = self.copy(plan, &plan.copy_stage(true), segment, true).await;
             let gone: HashSet<usize> = refused.iter().map(|(row, _)| *row).collect();
             let sent: Vec<usize> = segment.iter().copied().filter(|row| !gone.contains(row)).collect();
             for (row, why) in refused {

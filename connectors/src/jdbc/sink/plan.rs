@@ -194,9 +194,11 @@ impl WritePlan {
         sql
     }
 
-    /// COPY into the staging table.
-    pub(super) fn copy_stage(&self) -> String {
-        format!("COPY {} FROM STDIN (FORMAT binary)", self.stage)
+    /// COPY into the staging table, of rows that are numbered or not.
+    pub(super) fn copy_stage(&self, numbered: bool) -> String {
+        let numbers = numbered.then(|| "n".to_owned());
+        let columns = numbers.into_iter().chain((0..self.columns.len()).map(|at| format!("c{at}")));
+        format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.stage, join(columns, ","))
     }
 
     /// A staged column as it is assigned to the table's column.
@@ -237,8 +239,10 @@ impl WritePlan {
 
     fn insert(&self, within: Within) -> String {
         let values = join((0..self.columns.len()).map(|at| self.assigned(at, "s")), ",");
+        // All of a stage that was filled once are read in their order anyway.
+        let order = if within.0.is_some() { " ORDER BY s.n" } else { "" };
         format!(
-            "INSERT INTO {} ({}){} SELECT {values} FROM {} s{} ORDER BY s.n",
+            "INSERT INTO {} ({}){} SELECT {values} FROM {} s{}{order}",
             self.table,
             self.names(),
             self.overriding,
@@ -436,7 +440,7 @@ mod tests {
         );
         assert_eq!(
             plan.apply(InsertMode::Upsert, Within::ALL),
-            "INSERT INTO \"s\".\"t\" (\"id\",\"ip\") SELECT s.c0,s.c1::inet FROM towline_stage_3 s ORDER BY s.n \
+            "INSERT INTO \"s\".\"t\" (\"id\",\"ip\") SELECT s.c0,s.c1::inet FROM towline_stage_3 s \
              ON CONFLICT (\"id\") DO UPDATE SET \"ip\"=EXCLUDED.\"ip\""
         );
         assert_eq!(

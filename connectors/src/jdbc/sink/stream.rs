@@ -1,15 +1,17 @@
-//! The straight way of plain inserts: rows are copied into the table while the records are made, one COPY for all that
-//! follow each other with one plan. What is out of the ordinary ends it, and the put is written from its start as a
-//! whole (`attempt.rs`).
+//! The straight way of plain rows: they are copied into the table, or into its stage, while the records are made, one COPY
+//! for all that follow each other with one plan. What is out of the ordinary ends it, and the put is written from its
+//! start as a whole (`attempt.rs`).
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use super::batch;
 use super::config::{Dialect, InsertMode, SinkConfig};
 use super::offsets::NextOffsets;
-use super::plan::WritePlan;
+use super::plan::{Within, WritePlan};
 use super::put_error::PutError;
-use super::write::error_of;
+use super::write::{STAGED_ROWS, error_of};
 use crate::api::{Rejected, SinkRecord, SinkRecords};
 use crate::data::Schema;
 use crate::postgres::connection::{Session, within};
@@ -17,13 +19,15 @@ use crate::postgres::copy_encode::{put_header, put_trailer};
 
 /// Bytes of a COPY message.
 const CHUNK: usize = 64 * 1024;
-/// Records whose schemas change more often in a put are better sorted first.
+/// Bytes that are staged at once: so much is made while the server writes as much.
+const STAGED_BYTES: usize = 4 * 1024 * 1024;
+/// Records whose schemas change, or whose keys come again, more often in a put are better sorted first.
 const MOST_COPIES: usize = 16;
 
 impl SinkConfig {
     /// Whether plain rows may go the straight way.
     pub(super) fn streams(&self) -> bool {
-        self.insert_mode == InsertMode::Insert && self.dialect == Dialect::Confluent
+        self.dialect == Dialect::Confluent
     }
 }
 
@@ -42,6 +46,8 @@ pub(super) struct Walk<'a> {
     below: Below,
     stored: NextOffsets,
     copies: usize,
+    /// Staging tables that hold rows of this transaction.
+    used: Vec<String>,
     /// What was refused so far.
     pub(super) rejected: Vec<Rejected>,
     /// Records that the target had already.
@@ -52,12 +58,25 @@ pub(super) struct Walk<'a> {
 #[derive(Default)]
 struct Below(Option<(Arc<str>, i32, i64)>);
 
-/// Why filling a COPY message ended.
+/// Rows on their way, as a stream of COPY.
+struct Load {
+    bytes: Vec<u8>,
+    rows: usize,
+    most_bytes: usize,
+    most_rows: usize,
+    /// The keys of the rows, if no two may share one: by their hashes, which takes a few others for the same.
+    keys: Option<(HashSet<u64>, RandomState)>,
+}
+
+/// Why filling a load ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Filled {
-    /// The message is large enough.
+    /// It is large enough.
     Full,
     /// All records of the piece are in it.
     Piece,
+    /// The next record's key is in it.
+    Again,
     /// The next record needs another plan.
     Other,
     /// The next record is no plain row.
@@ -68,7 +87,7 @@ impl<'a> Walk<'a> {
     /// Over records whose first piece was made, in a target that has consumed the partitions up to these offsets.
     pub(super) fn new(records: &'a mut dyn SinkRecords, stored: NextOffsets) -> Self {
         let below = Below::default();
-        Self { records, at: 0, index: 0, below, stored, copies: 0, rejected: Vec::new(), skipped: 0 }
+        Self { records, at: 0, index: 0, below, stored, copies: 0, used: Vec::new(), rejected: Vec::new(), skipped: 0 }
     }
 
     /// The next record that the target has not consumed yet.
@@ -104,18 +123,17 @@ impl<'a> Walk<'a> {
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Unfit>, PutError> {
         self.copies += 1;
-        if self.copies > MOST_COPIES || !plan.direct {
+        if self.copies > MOST_COPIES {
             return Ok(Err(Unfit));
         }
         let patience = session.patience;
         let mut copy = within(patience, session.connection.copy_in_raw(&plan.copy())).await?;
-        buffer.clear();
-        put_header(buffer);
+        let mut load = Load::new(std::mem::take(buffer), CHUNK, usize::MAX, None);
         let ended = loop {
-            match self.fill(plan, alike, buffer) {
-                Filled::Full => {
-                    within(patience, copy.send(buffer.as_slice())).await?;
-                    buffer.clear();
+            match self.fill(plan, alike, &mut load) {
+                Filled::Full | Filled::Again => {
+                    within(patience, copy.send(load.bytes.as_slice())).await?;
+                    load.bytes.clear();
                 }
                 Filled::Piece => match self.advance().await {
                     Ok(true) => {}
@@ -126,16 +144,63 @@ impl<'a> Walk<'a> {
                 Filled::Odd => break Ok(Err(Unfit)),
             }
         };
-        put_trailer(buffer);
-        within(patience, copy.send(buffer.as_slice())).await?;
+        put_trailer(&mut load.bytes);
+        within(patience, copy.send(load.bytes.as_slice())).await?;
         within(patience, copy.finish()).await?;
+        *buffer = load.bytes;
         ended
     }
 
-    fn fill(&mut self, plan: &WritePlan, alike: &Alike, buffer: &mut Vec<u8>) -> Filled {
+    /// As [`Self::copy`], but by the stage: while the server writes what is staged, the next rows are made.
+    pub(super) async fn stage(
+        &mut self,
+        session: &mut Session,
+        plan: &WritePlan,
+        alike: &Alike,
+        config: &SinkConfig,
+    ) -> Result<Result<(), Unfit>, PutError> {
+        let keys = || (config.insert_mode != InsertMode::Insert).then(RandomState::new);
+        let most_rows = config.batch_rows.unwrap_or(STAGED_ROWS);
+        let mut load = Load::new(Vec::new(), STAGED_BYTES, most_rows, keys());
+        let mut next = Load::new(Vec::new(), STAGED_BYTES, most_rows, keys());
+        let mut used = self.used.contains(&plan.stage);
+        if !used {
+            self.used.push(plan.stage.clone());
+        }
+        self.copies += 1;
+        let mut filled = self.fill_up(plan, alike, &mut load).await?;
+        loop {
+            self.copies += usize::from(filled == Filled::Again);
+            if filled == Filled::Odd || self.copies > MOST_COPIES {
+                return Ok(Err(Unfit));
+            }
+            let written = load.write(session, plan, config.insert_mode, std::mem::replace(&mut used, true));
+            if !matches!(filled, Filled::Full | Filled::Again) {
+                written.await?;
+                return Ok(Ok(()));
+            }
+            let (written, refilled) = tokio::join!(written, self.fill_up(plan, alike, &mut next));
+            written?;
+            filled = refilled?;
+            std::mem::swap(&mut load, &mut next);
+            next.clear();
+        }
+    }
+
+    /// Fills a load from as many pieces as it takes; ends with `Piece` after the last one.
+    async fn fill_up(&mut self, plan: &WritePlan, alike: &Alike, load: &mut Load) -> Result<Filled, PutError> {
+        loop {
+            match self.fill(plan, alike, load) {
+                Filled::Piece if self.advance().await? => {}
+                filled => return Ok(filled),
+            }
+        }
+    }
+
+    fn fill(&mut self, plan: &WritePlan, alike: &Alike, load: &mut Load) -> Filled {
         let piece = self.records.piece();
         while let Some(record) = piece.get(self.at) {
-            if buffer.len() >= CHUNK {
+            if load.bytes.len() >= load.most_bytes || load.rows >= load.most_rows {
                 return Filled::Full;
             }
             if record.origin.offset < self.below.of(record, &self.stored) {
@@ -147,15 +212,72 @@ impl<'a> Walk<'a> {
                 if !alike.is_like(record) {
                     return Filled::Other;
                 }
-                if let Err((column, error)) = plan.encode(record, None, buffer) {
-                    let why = format!("{}: {error}", plan.describe(column));
-                    self.rejected.push(Rejected { index: self.index, error: error_of(record, &plan.table, &why) });
+                if !load.is_new(plan, record) {
+                    return Filled::Again;
+                }
+                match plan.encode(record, None, &mut load.bytes) {
+                    Ok(()) => load.rows += 1,
+                    Err((column, error)) => {
+                        let why = format!("{}: {error}", plan.describe(column));
+                        self.rejected.push(Rejected { index: self.index, error: error_of(record, &plan.table, &why) });
+                    }
                 }
             }
             self.at += 1;
             self.index += 1;
         }
         Filled::Piece
+    }
+}
+
+impl Load {
+    fn new(bytes: Vec<u8>, most_bytes: usize, most_rows: usize, keys: Option<RandomState>) -> Self {
+        let mut load = Self { bytes, rows: 0, most_bytes, most_rows, keys: keys.map(|by| (HashSet::new(), by)) };
+        load.clear();
+        load
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        put_header(&mut self.bytes);
+        self.rows = 0;
+        if let Some((keys, _)) = &mut self.keys {
+            keys.clear();
+        }
+    }
+
+    /// Whether the record's key is none of those in here; it is from now on.
+    #[inline]
+    fn is_new(&mut self, plan: &WritePlan, record: &SinkRecord) -> bool {
+        let Some((keys, by)) = &mut self.keys else { return true };
+        let end = self.bytes.len();
+        // A key that does not fit its column keeps the row from being written too.
+        let known = plan.encode_key(record, &mut self.bytes).is_ok() && !keys.insert(by.hash_one(&self.bytes[end..]));
+        self.bytes.truncate(end);
+        !known
+    }
+
+    /// Stages the rows, in a staging table that is `used` if it may hold others, and writes what is staged.
+    async fn write(
+        &mut self,
+        session: &mut Session,
+        plan: &WritePlan,
+        mode: InsertMode,
+        used: bool,
+    ) -> Result<(), sqlx::Error> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        put_trailer(&mut self.bytes);
+        let patience = session.patience;
+        session.run(if used { format!("TRUNCATE {}", plan.stage) } else { plan.create_stage() }).await?;
+        let mut copy = within(patience, session.connection.copy_in_raw(&plan.copy_stage(false))).await?;
+        for part in self.bytes.chunks(CHUNK) {
+            within(patience, copy.send(part)).await?;
+        }
+        within(patience, copy.finish()).await?;
+        session.run(plan.apply(mode, Within::ALL)).await?;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::postgres::copy_encode::{put_header, put_trailer};
 /// Bytes of a COPY message.
 const CHUNK: usize = 256 * 1024;
 /// Rows that are staged at once where the user sets no limit: what goes beyond the server's temp_buffers is slow.
-const STAGED_ROWS: usize = 8_000;
+pub(super) const STAGED_ROWS: usize = 8_000;
 
 /// One attempt to write a put.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Writer<'_> {
         let most = self.config.batch_rows.unwrap_or(if direct { usize::MAX } else { STAGED_ROWS });
         for rows in run.rows.chunks(most) {
             if direct {
-                self.copy_all(&run.plan, &run.plan.copy(), rows, false).await?;
+                self.copy_all(&run.plan, &run.plan.copy(), rows).await?;
             } else {
                 self.stage(&run.plan, rows).await?;
                 self.session.run(self.statement(run, Within::ALL)).await?;
@@ -61,7 +61,7 @@ impl Writer<'_> {
     /// Fills the staging table with these rows.
     async fn stage(&mut self, plan: &WritePlan, rows: &[usize]) -> Result<(), sqlx::Error> {
         self.empty_stage(plan).await?;
-        self.copy_all(plan, &plan.copy_stage(), rows, true).await
+        self.copy_all(plan, &plan.copy_stage(false), rows).await
     }
 
     /// Makes sure that the staging table is there, and empty.
@@ -77,7 +77,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Copies rows into the table or, with their numbers, into the staging table. Answers the rows that have no form
+    /// Copies rows into the table or the staging table, with their numbers in front if that is asked for. Answers the rows that have no form
     /// for it, and why, which are left out; and whether the server took the others.
     pub(super) async fn copy(
         &mut self,
@@ -123,8 +123,8 @@ impl Writer<'_> {
     }
 
     /// Copies rows, rejecting those that have no form for the table.
-    async fn copy_all(&mut self, plan: &WritePlan, sql: &str, rows: &[usize], staged: bool) -> Result<(), sqlx::Error> {
-        let (refused, copied) = self.copy(plan, sql, rows, staged).await;
+    async fn copy_all(&mut self, plan: &WritePlan, sql: &str, rows: &[usize]) -> Result<(), sqlx::Error> {
+        let (refused, copied) = self.copy(plan, sql, rows, false).await;
         for (row, why) in refused {
             self.reject(row, &plan.table, &why);
         }
