@@ -285,6 +285,53 @@ async fn wrong_configs_say_what_to_change() {
     assert_eq!(JdbcSourceConnector.check(&query).await[0].key, "query");
 }
 
+/// The limit is the server's to keep: what it refuses is never sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_above_the_limit_are_refused_before_they_are_read() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE texts (id serial PRIMARY KEY, v text, u xml); ALTER TABLE texts ALTER v SET STORAGE EXTERNAL;
+         CREATE TABLE blobs (id serial PRIMARY KEY, v bytea); ALTER TABLE blobs ALTER v SET STORAGE EXTERNAL; CREATE TABLE docs (id serial PRIMARY KEY, v jsonb);
+         INSERT INTO texts (v) VALUES ('a'), (repeat('x', 2000000)); INSERT INTO blobs (v) SELECT convert_to(v, 'UTF8') FROM texts;
+         INSERT INTO docs (v) SELECT jsonb_object_agg(i, md5(i::text)) FROM generate_series(1, 60000) i;
+         CREATE TABLE whole (id int, v text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF whole DEFAULT;
+         INSERT INTO whole SELECT id, v FROM texts",
+    )
+    .await;
+    let of = |table, limit| {
+        let entries = [
+            ("mode", "bulk"),
+            ("table.whitelist", table),
+            ("max.value.bytes", limit),
+            ("table.types", "TABLE,PARTITIONED TABLE"),
+        ];
+        props(&db, &entries)
+    };
+    for (table, found) in
+        [("texts", "2000000 bytes"), ("blobs", "2000000 bytes"), ("docs", "bytes"), ("whole", "2000000 bytes")]
+    {
+        let mut source = Source::open(&of(table, "1000000"), Vec::new()).await.unwrap();
+        let error = loop {
+            match source.task.poll().await {
+                Ok(batches) => assert!(batches.is_empty(), "{table}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Fatal);
+        for part in [found, "in column \"v\"", table, "max.value.bytes=1000000", "producer.override.max.request.size"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    for (limit, size) in [("-1", None), ("1000000", Some("2000000")), ("2000000", None)] {
+        let mut config = of("texts", limit);
+        if let Some(size) = size {
+            config.remove("max.value.bytes");
+            config.insert("producer.override.max.request.size".to_owned(), size.to_owned());
+        }
+        assert_eq!(Source::open(&config, Vec::new()).await.unwrap().take(2).await.len(), 2);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_goes_on_after_a_crash_of_the_database() {
     let server = PostgresServer::start();

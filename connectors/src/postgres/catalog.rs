@@ -51,6 +51,8 @@ pub struct Column {
     pub generated: bool,
     /// Whether it is `GENERATED ALWAYS AS IDENTITY`.
     pub identity_always: bool,
+    /// Whether its values may be very large: its table, which is no view, keeps a lot out of line.
+    pub large: bool,
 }
 
 /// A unique index whose columns are plain.
@@ -134,7 +136,10 @@ const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS
      b.modifier, pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
      pg_catalog.format_type(b.oid, -1) AS unmodified, b.not_null, \
      (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)) AS counted, \
-     a.attidentity::text AS identity, a.attgenerated::text AS generated, a.attrelid, a.attnum \
+     a.attidentity::text AS identity, a.attgenerated::text AS generated, a.attrelid, a.attnum, \
+     coalesce(a.attstorage IN ('x', 'e') AND (SELECT c.relkind = 'p' OR c.relhassubclass \
+       OR pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)) >= 262144 \
+       FROM pg_catalog.pg_class c WHERE c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')), false) AS large \
      FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
        WITH RECURSIVE up (oid, modifier, not_null) AS (SELECT a.atttypid, a.atttypmod, a.attnotnull UNION ALL \
          SELECT o.typbasetype, CASE WHEN up.modifier >= 0 THEN up.modifier ELSE o.typtypmod END, \
@@ -159,6 +164,7 @@ fn column_of(row: &PgRow) -> Result<Column, sqlx::Error> {
         auto_increment: row.try_get("counted")?,
         generated: !row.try_get::<String, _>("generated")?.is_empty(),
         identity_always: identity == "a",
+        large: row.try_get("large")?,
     })
 }
 

@@ -412,6 +412,7 @@ mod tests {
             auto_increment: false,
             generated: false,
             identity_always: false,
+            large: false,
         };
         let table = Table {
             oid: 1,

@@ -73,6 +73,8 @@ pub(super) struct SourceConfig {
     pub(super) poll_interval: Duration,
     /// Rows of a returned batch, if the user limits them.
     pub(super) batch_rows: Option<usize>,
+    /// The largest value that may come from a table's column.
+    pub(super) max_value_bytes: Option<u64>,
     pub(super) delay_millis: i64,
     pub(super) decode: DecodeOptions,
     pub(super) initial_timestamp: InitialTimestamp,
@@ -318,6 +320,16 @@ fn connector_keys(def: ConfigDef) -> ConfigDef {
         number("batch.max.rows", Int, "1000", "The most rows of one batch. Where it is not set, batches are bounded by bytes.")
             .importance(Importance::Low),
     )
+    .with(
+        number(
+            "max.value.bytes",
+            Long,
+            "67108864",
+            "A larger value of a table's column is refused before it is read, so that it takes no memory; -1 for no limit. \
+             Where it is not set, a larger producer.override.max.request.size counts.",
+        )
+        .importance(Importance::Low),
+    )
     .with(number("max.buffer.size", Int, "0", "Accepted for compatibility; reading ahead is bounded by bytes.").importance(Importance::Low))
     .with(number("poll.linger.ms", Long, "5000", "Accepted for compatibility; a batch is handed over when it is there.").importance(Importance::Low))
     .with(
@@ -399,6 +411,10 @@ impl SourceConfig {
             batch_rows: props
                 .contains_key("batch.max.rows")
                 .then(|| usize::try_from(config.integer("batch.max.rows")).unwrap_or(1).max(1)),
+            max_value_bytes: u64::try_from(config.integer("max.value.bytes")).ok().map(|most| {
+                let sent = props.get("producer.override.max.request.size").and_then(|size| size.parse().ok());
+                if props.contains_key("max.value.bytes") { most } else { most.max(sent.unwrap_or(0)) }
+            }),
             delay_millis: config.integer("timestamp.delay.interval.ms"),
             decode: DecodeOptions {
                 numeric: match numeric {

@@ -10,7 +10,7 @@ use super::config::{Mode, SourceConfig};
 use super::progress::Progress;
 use super::reader::Target;
 use super::shape::{self, Shape};
-use super::sql::{Bound, Paging};
+use super::sql::{self, Bound, Paging};
 use crate::api::{Error, Rows, SourceBatch, SourceRecords};
 use crate::data::Value;
 use crate::postgres::catalog::Column;
@@ -73,7 +73,7 @@ pub(super) async fn read(
     let shape = match target.shape.take() {
         Some(shape) if shape.columns == columns => shape,
         old => {
-            tracing::info!(table = %target.label, "columns changed: rows get a new schema");
+            tracing::info!(table = %target.label, "columns changed: how they are read is planned anew");
             let table = |columns: &[Column]| columns.first().map(|column| column.relation);
             let other = old.is_some_and(|old| table(&old.columns) != table(&columns));
             let shape = shape::plan(session, &target.relation, columns, config).await?;
@@ -103,9 +103,10 @@ pub(super) async fn read(
     let mut progress = target.progress;
     let mut total = Size::default();
     {
-        let mut chunks = within(patience, session.connection.copy_out_raw(&copy)).await?;
+        let read_error = |error| unread(error, &target.label, config);
+        let mut chunks = within(patience, session.connection.copy_out_raw(&copy)).await.map_err(read_error)?;
         let mut tuples = TupleReader::default();
-        while let Some(chunk) = within(patience, chunks.try_next()).await? {
+        while let Some(chunk) = within(patience, chunks.try_next()).await.map_err(read_error)? {
             tuples.push(chunk);
             while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
                 total.rows += 1;
@@ -129,6 +130,18 @@ pub(super) async fn read(
     }
     target.progress = progress;
     Ok(total)
+}
+
+/// What it means that the server ended a COPY.
+fn unread(error: sqlx::Error, label: &str, config: &SourceConfig) -> PageError {
+    let found = error.as_database_error().filter(|_| failure::is(&error, "22P02"));
+    let Some(found) = found.and_then(|answer| sql::too_large(answer.message())) else { return error.into() };
+    let limit = config.max_value_bytes.unwrap_or_default();
+    PageError::Failed(Error::fatal(format!(
+        "a row of {label} has {found}, above max.value.bytes={limit}: nothing of it was read. To move it raise that, \
+         producer.override.max.request.size and the topic's max.message.bytes; else leave the row or the column out with a \
+         query"
+    )))
 }
 
 /// An instant and a wall clock, in microseconds since 1970.

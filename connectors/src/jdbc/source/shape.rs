@@ -117,6 +117,7 @@ async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>
                     auto_increment: false,
                     generated: false,
                     identity_always: false,
+                    large: false,
                 }
             }
         });
@@ -179,8 +180,8 @@ pub(super) fn layout(
         if !select.is_empty() {
             select.push(',');
         }
-        select.push_str(&crate::postgres::quote::identifier(&column.name));
-        select.push_str(cast);
+        let limit = config.max_value_bytes.filter(|_| column.large && matches!(relation, Relation::Table(_)));
+        select.push_str(&sql::selected(column, cast, limit));
         fields.push(Field::new(Arc::clone(&column.name), schema));
         decoders.push((Arc::clone(&column.name), decoder));
     }

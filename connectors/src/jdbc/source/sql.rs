@@ -3,7 +3,8 @@
 
 use super::config::Mode;
 use super::progress::Progress;
-use crate::postgres::quote::{Quoting, bigint, literal};
+use crate::postgres::catalog::Column;
+use crate::postgres::quote::{Quoting, bigint, identifier, literal};
 use crate::postgres::temporal::{self, Zone};
 use crate::postgres::type_map::PgType;
 
@@ -44,6 +45,36 @@ pub(super) struct Bound {
     pub(super) id: Option<i64>,
     /// The time that rows must be before, in microseconds.
     pub(super) micros: Option<i64>,
+}
+
+/// What starts the server's words about a value above the limit.
+const TOO_LARGE: &str = "max.value.bytes: ";
+
+/// A column as it is selected. A value above the limit ends the statement before it is sent: sizes of what is kept out of
+/// line are known without fetching it, those of text and bytea as they are, those of others as they are compressed.
+pub(super) fn selected(column: &Column, cast: &str, limit: Option<u64>) -> String {
+    let name = identifier(&column.name);
+    let size = match (column.kind, limit) {
+        // What has a length can't be that large, nor can numbers.
+        (_, None) | (PgType::Numeric(_) | PgType::Bit(_), _) => return format!("{name}{cast}"),
+        (PgType::Text, _) if column.declared.contains('(') => return format!("{name}{cast}"),
+        (PgType::Text, Some(_)) if column.unmodified != "xml" => format!("octet_length({name})"),
+        (PgType::Bytea, Some(_)) => format!("octet_length({name})"),
+        (_, Some(_)) => format!("pg_column_size({name})"),
+    };
+    // A number that is none is the one error with words of ours that plain SQL has.
+    let said = literal(&format!(" bytes in column \"{}\"", column.name));
+    format!(
+        "CASE WHEN pg_catalog.{size} > {} AND ('{TOO_LARGE}' || pg_catalog.{size} || {said})::int4 IS NULL THEN NULL \
+         ELSE {name}{cast} END",
+        limit.unwrap_or_default()
+    )
+}
+
+/// What the server said about a value above the limit, if that was it.
+pub(super) fn too_large(message: &str) -> Option<&str> {
+    let (_, said) = message.split_once(TOO_LARGE)?;
+    Some(said.strip_suffix('"').unwrap_or(said))
 }
 
 /// How many rows a statement reads.
