@@ -120,6 +120,7 @@ async fn what_has_no_meaning_is_passed_over() {
         event(&e, "d", 1, row(1, "a"), Value::Null),
         tombstone(1),
         event(&e, "t", 1, Value::Null, Value::Null),
+        event(&e, "q", 2, Value::Null, row(2, "unknown")),
         Record::of_value("server.s.orders".into(), Datum::new(Arc::new(change), Value::Struct(Vec::new()))),
     ]);
     assert!(sink.task.put(&records).await.unwrap().is_empty());
@@ -220,7 +221,7 @@ fn named_fields() -> Vec<(&'static str, Schema, Value, &'static str)> {
         ("d", named(Type::Int32, "time.Date"), Value::Int32(-141_428), "1582-10-14"),
         ("t3", named(Type::Int32, "time.Time"), Value::Int32(45_045_123), "12:30:45.123"),
         ("t6", named(Type::Int64, "time.MicroTime"), Value::Int64(86_399_999_999), "23:59:59.999999"),
-        ("t9", named(Type::Int64, "time.NanoTime"), Value::Int64(1_500), "00:00:00.000001"),
+        ("t9", named(Type::Int64, "time.NanoTime"), Value::Int64(1_500), "00:00:00.000002"),
         ("ts3", named(Type::Int64, "time.Timestamp"), Value::Int64(-1), "1969-12-31 23:59:59.999"),
         (
             "ts6",

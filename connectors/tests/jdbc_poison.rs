@@ -296,3 +296,147 @@ async fn a_date_beyond_all_timestamps_is_refused() {
     let far = structure(vec![("d", towline_connectors::data::date(), Value::Int32(i32::MAX - 1))]);
     assert_eq!(sink.task.put(&[at(0, Datum::default(), far)]).await.unwrap().len(), 1);
 }
+
+/// Types of extensions and of text search report what they can't read as errors of the statement, with the value in
+/// the words.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_pass_for_errors_of_the_statement_are_told_by_column() {
+    let casts = [
+        ("tsquery", "SECRET VALUE", "fine"),
+        ("jsonpath", "$.SECRET VALUE", "$.fine"),
+        ("regclass", "SECRET", "pg_class"),
+        ("regtype", "SECRET", "int4"),
+        ("hstore", "SECRET", "a=>1"),
+        ("name", &"SECRET".repeat(20), "fine"),
+        ("json", "{SECRET", "{}"),
+        ("jsonb", "{\"a\":SECRET}", "{}"),
+        ("bit(3)", "1111", "101"),
+        ("varbit(2)", "111", "10"),
+    ];
+    for (kind, bad, good) in casts {
+        for mode in ["insert", "upsert"] {
+            let extension = if kind == "hstore" { "CREATE EXTENSION hstore;" } else { "" };
+            let db = table(&format!("{extension} CREATE TABLE t (id int PRIMARY KEY, v {kind})")).await;
+            let config = props(
+                &db,
+                &[("insert.mode", mode), ("pk.mode", "record_value"), ("pk.fields", "id"), ("max.retries", "0")],
+            );
+            let mut sink = Sink::open(&config).await.unwrap();
+            let records = [row(0, 0, good), row(1, 1, bad), row(2, 2, good)];
+            let rejected = sink.task.put(&records).await.unwrap();
+            assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1], "{kind}, {mode}");
+            let said = rejected[0].error.trace();
+            assert!(said.contains("column \"v\"") && said.contains("t-0@1"), "{kind}: {said}");
+            assert!(!said.to_lowercase().contains("secret"), "{kind}: {said}");
+            sink.task.flush().await.unwrap();
+            assert_eq!(db.text("SELECT string_agg(id::text, ',' ORDER BY id) FROM t").await, "0,2", "{kind}, {mode}");
+            // Alone too.
+            assert_eq!(sink.task.put(&[row(3, 3, bad)]).await.unwrap().len(), 1, "{kind}, {mode}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_works_for_no_row_is_no_row_s_fault() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v text);
+         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.v = 'odd' THEN PERFORM * FROM nowhere; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION look()",
+    )
+    .await;
+    let mut sink = Sink::open(&props(&db, &[("max.retries", "0")])).await.unwrap();
+    let mixed: Vec<SinkRecord> =
+        (0..40).map(|id| row(i64::from(id), id, if id % 9 == 0 { "odd" } else { "v" })).collect();
+    let rejected = sink.task.put(&mixed).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0, 9, 18, 27, 36]);
+    assert!(rejected[0].error.to_string().contains("42P01"), "{}", rejected[0].error);
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "35");
+    let odd: Vec<SinkRecord> = (40..80).map(|id| row(i64::from(id), id, "odd")).collect();
+    let error = sink.task.put(&odd).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.to_string().contains("max.retries=0"), "{error}");
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "35");
+}
+
+/// What PostgreSQL's own casts refuse is refused here, and what they take is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_read_as_the_server_reads_them() {
+    let zeros = "0".repeat(131_071);
+    let digits = "7".repeat(131_072);
+    let cases = [
+        ("double precision", "1e400", false),
+        ("double precision", "1e-400", false),
+        ("double precision", "0e-400", true),
+        ("double precision", "-Infinity", true),
+        ("real", "1e-50", false),
+        ("real", "16777217", true),
+        ("real", "1e39", false),
+        ("numeric", "1e-40000", false),
+        ("numeric", "1_000", false),
+        ("numeric", "1e131071", true),
+        ("numeric", "1e131072", false),
+        ("numeric", &digits, true),
+        ("numeric", &format!("{digits}7"), false),
+        ("numeric", &format!("1{zeros}.5"), true),
+        ("numeric", " -.5e1 ", true),
+    ];
+    for (kind, text, fits) in cases {
+        let shown = &text[..text.len().min(20)];
+        let db = table(&format!("CREATE TABLE t (id int, v {kind})")).await;
+        let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+        let rejected = sink.task.put(&[row(0, 0, "1"), row(1, 1, text)]).await.unwrap();
+        assert_eq!(rejected.len(), usize::from(!fits), "{kind} {shown}");
+        sink.task.flush().await.unwrap();
+        let theirs = format!("SELECT '{text}'::{kind} IS NOT DISTINCT FROM v FROM t WHERE id = 1");
+        if fits {
+            assert_eq!(db.text(&theirs).await, "true", "{kind} {shown}");
+        }
+        assert_eq!(db.text("SELECT count(*) FROM t").await, if fits { "2" } else { "1" });
+    }
+    let db = table("CREATE TABLE t (id int, v bytea)").await;
+    let mut sink = Sink::open(&props(&db, &[])).await.unwrap();
+    let number = structure(vec![
+        ("id", Schema::new(Type::Int32), Value::Int32(1)),
+        ("v", Schema::new(Type::Int32), Value::Int32(5)),
+    ]);
+    let rejected = sink.task.put(&[at(0, Datum::default(), number)]).await.unwrap();
+    assert!(rejected[0].error.to_string().contains("(INT32 into bytea)"), "{}", rejected[0].error);
+}
+
+/// A few bytes say that a number has two billion digits.
+#[tokio::test(flavor = "multi_thread")]
+async fn enormous_decimals_are_refused_or_written_with_exponents() {
+    let db = table("CREATE TABLE t (id int, v numeric); CREATE TABLE u (id int, v text)").await;
+    let decimal = |id: i32, unscaled: Vec<u8>, scale: i32| {
+        let value = Value::Bytes(unscaled.into());
+        let fields = vec![
+            ("id", Schema::new(Type::Int32), Value::Int32(id)),
+            ("v", towline_connectors::data::decimal(scale), value),
+        ];
+        at(i64::from(id), Datum::default(), structure(fields))
+    };
+    let records = [
+        decimal(0, vec![5], 1),
+        decimal(1, vec![5], i32::MIN),
+        decimal(2, vec![5], i32::MAX),
+        decimal(3, vec![0x7f; 54_431], 2),
+        decimal(4, vec![5], -140_000),
+        decimal(5, vec![5], 100_000),
+        decimal(6, vec![5], -131_071),
+    ];
+    let mut sink = Sink::open(&props(&db, &[("table.name.format", "t")])).await.unwrap();
+    let rejected = sink.task.put(&records).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    sink.task.flush().await.unwrap();
+    assert_eq!(
+        db.text("SELECT string_agg(id || ':' || length(v::text), ',' ORDER BY id) FROM t").await,
+        "0:3,6:131072"
+    );
+    let mut sink =
+        Sink::open(&props(&db, &[("table.name.format", "u"), ("sink.exactly.once", "disabled")])).await.unwrap();
+    assert!(sink.task.put(&records).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT v FROM u WHERE id = 1").await, "5E2147483648");
+    assert_eq!(db.text("SELECT length(v) FROM u WHERE id = 5").await, "100002");
+}

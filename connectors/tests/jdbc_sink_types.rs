@@ -269,6 +269,23 @@ async fn values_without_schemas_create_nothing_and_say_so() {
     assert_eq!(db.text("SELECT string_agg(id::text, ',') FROM there").await, "2");
 }
 
+/// A catalog is the database; rows for another one must not end up in this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_may_say_the_database_that_is_connected_to() {
+    let db = table("CREATE TABLE t (id int); CREATE SCHEMA s").await;
+    let put = async |name: String| {
+        let entries = [("table.name.format", name.as_str()), ("auto.create", "true"), ("max.retries", "0")];
+        let record = at(0, Datum::default(), structure(vec![("id", int(), Value::Int32(1))]));
+        Sink::open(&props(&db, &entries)).await.unwrap().task.put(&[record]).await
+    };
+    assert!(put(format!("{}.public.t", db.name)).await.unwrap().is_empty());
+    let error = put("elsewhere.public.t".to_owned()).await.unwrap_err();
+    assert!(error.to_string().contains("cross-database references are not implemented"), "{error}");
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "1");
+    let error = put(format!("a.{}.s.t", db.name)).await.unwrap_err();
+    assert!(error.to_string().contains("no [[catalog.]schema.]table"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_differ_by_case_and_length_and_look_alike() {
     let long = "l".repeat(70);
@@ -412,7 +429,7 @@ async fn zones_calendars_and_listed_timestamps() {
         ("s", text(), Value::Null),
     ]);
     let create = [("auto.create", "true"), listed, ("timestamp.precision.mode", "nanoseconds")];
-    assert_eq!(written(&db, &create, made).await, "(\"2024-02-29 12:30:45.123456\",)");
+    assert_eq!(written(&db, &create, made).await, "(\"2024-02-29 12:30:45.123457\",)");
     assert_eq!(db.text("SELECT pg_typeof(s) FROM t").await, "timestamp without time zone");
 }
 

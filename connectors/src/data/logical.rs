@@ -73,6 +73,9 @@ pub struct Decimal {
     pub scale: i32,
 }
 
+/// Zeros that plain text is filled up with at most.
+const MOST_ZEROS: u32 = 200_000;
+
 impl Decimal {
     /// From the bytes of a Connect Decimal (big-endian two's complement).
     pub fn from_bytes(bytes: &[u8], scale: i32) -> Self {
@@ -84,16 +87,21 @@ impl Decimal {
         self.unscaled.to_signed_bytes_be()
     }
 
-    /// Plain decimal text without an exponent, such as `-12.50`.
+    /// Plain decimal text, such as `-12.50`; with an exponent if it would be filled up with more zeros than any database
+    /// keeps: a few bytes must not take a gigabyte.
     pub fn to_plain_text(&self) -> String {
         let digits = self.unscaled.magnitude().to_string();
         let sign = if self.unscaled.sign() == num_bigint::Sign::Minus { "-" } else { "" };
+        if self.scale.unsigned_abs() > MOST_ZEROS {
+            return format!("{sign}{digits}E{}", -i64::from(self.scale));
+        }
         if self.scale <= 0 {
             let zeros = if digits == "0" { 0 } else { self.scale.unsigned_abs() as usize };
             return format!("{sign}{digits}{}", "0".repeat(zeros));
         }
         let scale = self.scale.unsigned_abs() as usize;
-        let digits = format!("{digits:0>width$}", width = scale + 1);
+        // Formatting pads to 65,535 characters at most.
+        let digits = "0".repeat((scale + 1).saturating_sub(digits.len())) + &digits;
         let (whole, fraction) = digits.split_at(digits.len() - scale);
         format!("{sign}{whole}.{fraction}")
     }
@@ -106,7 +114,9 @@ impl Decimal {
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        if !fraction.bytes().all(|b| b.is_ascii_digit()) || (fraction.is_empty() && whole.is_empty()) {
+        // A big integer would take underscores.
+        let digits = whole.strip_prefix(['-', '+']).unwrap_or(whole).bytes().chain(fraction.bytes());
+        if digits.clone().count() == 0 || !digits.clone().all(|b| b.is_ascii_digit()) {
             return None;
         }
         let unscaled = format!("{whole}{fraction}").parse().ok()?;
@@ -144,7 +154,12 @@ mod tests {
         }
         assert_eq!(Decimal::parse("1.56").unwrap().to_bytes(), [0, 0x9c]);
         assert_eq!(Decimal::parse("1e3").unwrap().to_plain_text(), "1000");
-        assert!(Decimal::parse("NaN").is_none());
+        for text in ["NaN", "1_000", "1._5", "", "-", ".", "1e", "--1"] {
+            assert!(Decimal::parse(text).is_none(), "{text}");
+        }
+        assert_eq!(Decimal::parse("-.5").unwrap().to_plain_text(), "-0.5");
+        assert_eq!(Decimal::from_bytes(&[1], 100_000).to_plain_text().len(), 100_002);
+        assert_eq!(Decimal::from_bytes(&[5], i32::MIN).to_plain_text(), "5E2147483648");
         assert_eq!(Decimal::parse("1.50").unwrap().rescale(1).unwrap().to_plain_text(), "1.5");
         assert!(Decimal::parse("1.55").unwrap().rescale(1).is_none());
     }

@@ -329,7 +329,7 @@ impl ConnectionSettings {
         let message = match state.as_deref() {
             Some("28P01") => format!(
                 "could not connect to database {at}: the password of user \"{}\" is wrong, or the user is unknown; \
-                 check connection.user and connection.password",
+                 check the connection's user, and connection.password",
                 self.user
             ),
             Some(code) if code.starts_with("28") => format!(

@@ -16,7 +16,7 @@ pub struct NewColumn<'a> {
     pub key: bool,
     /// The column's type.
     pub kind: String,
-    /// Whether Debezium's schema names say what a default means.
+    /// Whether it is made as by Debezium's sink, whose schema names say what a default means.
     pub named: bool,
 }
 
@@ -99,7 +99,9 @@ fn definition(quoting: Quoting, column: &NewColumn<'_>, options: &RenderOptions)
                 Some(text) => literal(&text),
                 None => default_literal(default, column.schema, options),
             };
-            format!(" DEFAULT {text}")
+            // Confluent's sink leaves a column with a default nullable.
+            let required = if column.named && (column.key || !column.schema.optional) { " NOT NULL" } else { "" };
+            format!(" DEFAULT {text}{required}")
         }
         _ if column.schema.optional && !column.key => " NULL".to_owned(),
         _ => " NOT NULL".to_owned(),
@@ -139,7 +141,7 @@ mod tests {
         let stamp = data::timestamp().optional();
         let day = data::timestamp().with_default(Value::Int64(1_709_209_845_123));
         let column =
-            |name, schema, key| NewColumn { name, schema, key, kind: column_type(schema).unwrap(), named: true };
+            |name, schema, key| NewColumn { name, schema, key, kind: column_type(schema).unwrap(), named: false };
         let columns =
             [column("id", &id, true), column("t", &text, false), column("at", &stamp, false), column("d", &day, false)];
         assert_eq!(
@@ -150,6 +152,12 @@ mod tests {
         assert_eq!(
             add_columns(Quoting::Always, "t", &columns[2..3], &options).unwrap(),
             "ALTER TABLE t ADD \"at\" TIMESTAMP NULL"
+        );
+        let theirs: Vec<_> = columns.iter().cloned().map(|column| NewColumn { named: true, ..column }).collect();
+        let made = create_table(Quoting::Always, "t", &theirs, &options);
+        assert!(
+            made.contains("\"t\" TEXT DEFAULT 'it''s' NOT NULL") && made.contains("\"at\" TIMESTAMP NULL"),
+            "{made}"
         );
         let strict = Schema::new(Type::Int32);
         assert!(

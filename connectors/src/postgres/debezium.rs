@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use bytes::BufMut;
 
 use super::copy_encode::put_field;
-use super::field_encoder::EncodeError;
+use super::field_encoder::{EncodeError, nanos_to_micros};
 use super::render::{self, RenderOptions};
 use super::temporal::{self, DAY_MICROS, PG_EPOCH_DAYS, PG_EPOCH_MICROS};
 use super::type_map::PgType;
@@ -30,7 +30,7 @@ impl Unit {
         match self {
             Self::Millis => count.checked_mul(1000),
             Self::Micros => Some(count),
-            Self::Nanos => Some(count.div_euclid(1000)),
+            Self::Nanos => Some(nanos_to_micros(count)),
         }
     }
 }
@@ -438,7 +438,7 @@ mod tests {
     fn texts_of_named_values() {
         assert_eq!(text(&named(Type::Int32, "time.Date"), &Value::Int32(19_782)).unwrap(), "2024-02-29");
         let stamp = Value::Int64(1_709_209_845_123_456_789);
-        assert_eq!(text(&named(Type::Int64, "time.NanoTimestamp"), &stamp).unwrap(), "2024-02-29 12:30:45.123456");
+        assert_eq!(text(&named(Type::Int64, "time.NanoTimestamp"), &stamp).unwrap(), "2024-02-29 12:30:45.123457");
         assert_eq!(text(&named(Type::Int64, "time.MicroDuration"), &Value::Int64(-5)).unwrap(), "-5 microseconds");
         let five = named(Type::Bytes, "data.Bits").with_parameter("length", "5");
         assert_eq!(text(&five, &Value::Bytes(vec![0b1101].into())).unwrap(), "01101");

@@ -78,7 +78,8 @@ pub fn text(error: &sqlx::Error) -> String {
         "22003" => "a number is out of the range of the column's type",
         "22007" | "22008" => "a date or time is not valid or out of range",
         "22021" => "a text holds a character that PostgreSQL cannot store (NUL)",
-        "22001" => postgres.message(),
+        // They name the type and lengths.
+        "22001" | "22026" => postgres.message(),
         state if state.starts_with("22") => "a value cannot be stored in the column",
         _ => postgres.message(),
     };
@@ -91,6 +92,17 @@ pub fn text(error: &sqlx::Error) -> String {
     }
 }
 
+/// What the server said about a value that it could not read: some types report that as an error of the statement, with
+/// the value in the words.
+pub fn text_of_value(error: &sqlx::Error) -> String {
+    match state(error) {
+        Some(state) if !state.starts_with("22") => {
+            format!("a value is not valid for the column's type (SQLSTATE {state})")
+        }
+        _ => text(error),
+    }
+}
+
 /// Whether a value itself was refused, not how it stands to other rows.
 pub fn is_of_value(error: &sqlx::Error) -> bool {
     state(error).is_some_and(|state| state.starts_with("22") || state.starts_with("428"))
@@ -98,17 +110,21 @@ pub fn is_of_value(error: &sqlx::Error) -> bool {
 
 /// The line of a COPY that the server was reading, from 1.
 pub fn copied_line(error: &sqlx::Error) -> Option<usize> {
-    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
-    let (_, line) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", line ")?;
+    let (_, line) = copied(error)?.split_once(", line ")?;
     line.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// The column of a COPY that the server was reading.
 pub fn copied_column(error: &sqlx::Error) -> Option<&str> {
-    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
     // The text of a value may follow: nothing behind the name is taken.
-    let (_, column) = postgres.r#where()?.strip_prefix("COPY ")?.split_once(", column ")?;
-    column.split([':', ',', '\n']).next()
+    let (_, column) = copied(error)?.split_once(", column ")?;
+    Some(column.split([':', ',']).next().unwrap_or(column))
+}
+
+/// Where the COPY was: the outermost line of the context. Types such as json have lines of their own inside of it.
+fn copied(error: &sqlx::Error) -> Option<&str> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    postgres.r#where()?.lines().next_back()?.strip_prefix("COPY ")
 }
 
 /// The name of the violated constraint.

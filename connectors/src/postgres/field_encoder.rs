@@ -43,7 +43,18 @@ pub enum StampUnit {
 
 impl StampUnit {
     fn to_micros(self, count: i64) -> i64 {
-        if self == Self::Nanos { count.div_euclid(1000) } else { count }
+        if self == Self::Nanos { nanos_to_micros(count) } else { count }
+    }
+}
+
+/// To the nearest microsecond, as PostgreSQL's JDBC driver rounds.
+pub fn nanos_to_micros(nanos: i64) -> i64 {
+    nanos.div_euclid(1000) + i64::from(nanos.rem_euclid(1000) >= 500)
+}
+
+impl From<numeric::OutOfRange> for EncodeError {
+    fn from(_: numeric::OutOfRange) -> Self {
+        Self::Range
     }
 }
 
@@ -185,6 +196,21 @@ impl FieldEncoder {
                 Ok(count) => render::stamp_text(unit.to_micros(count), &self.options),
                 Err(_) => return put_text(out, text),
             },
+            // The digits of a number are no bytes.
+            (PgType::Bytea, _)
+                if matches!(
+                    self.given,
+                    Given::Int
+                        | Given::Float
+                        | Given::Bool
+                        | Given::Decimal(_)
+                        | Given::Date
+                        | Given::Time
+                        | Given::Timestamp
+                ) =>
+            {
+                return Err(EncodeError::Invalid);
+            }
             (PgType::Hstore, Value::Map(entries)) => render::hstore_text(entries, &self.options),
             (PgType::Bit(_), Value::Bytes(digits)) => String::from_utf8_lossy(digits).into_owned(),
             (PgType::Bit(_), Value::Boolean(truth)) => u8::from(*truth).to_string(),
@@ -225,7 +251,7 @@ impl FieldEncoder {
             PgType::Float4 => {
                 #[expect(clippy::cast_possible_truncation, reason = "narrowing is asked for by the column's type")]
                 let narrow = number as f32;
-                if narrow.is_infinite() && number.is_finite() {
+                if (narrow.is_infinite() && number.is_finite()) || (narrow == 0.0 && number != 0.0) {
                     return Err(EncodeError::Range);
                 }
                 put_field(out, &narrow.to_be_bytes());
@@ -250,18 +276,38 @@ impl FieldEncoder {
             "nan" => 0xC000,
             "infinity" | "inf" | "+infinity" | "+inf" => 0xD000,
             "-infinity" | "-inf" => 0xF000,
+            // So many characters take long to read, and could only be zeros.
+            _ if text.len() > 2 * (numeric::MOST_WHOLE + numeric::MOST_FRACTION) => return Err(EncodeError::Range),
             _ => {
                 let decimal = Decimal::parse(text).ok_or(EncodeError::Invalid)?;
-                if decimal.scale.abs() > 16_000 {
-                    return Err(EncodeError::Range);
-                }
-                numeric::put_decimal(out, &decimal.to_bytes(), decimal.scale);
-                return Ok(());
+                return Ok(numeric::put_decimal(out, &decimal.to_bytes(), decimal.scale)?);
             }
         };
         let mut special = [0_u8; 8];
         special[4..6].copy_from_slice(&sign.to_be_bytes());
         put_field(out, &special);
+        Ok(())
+    }
+
+    /// To the nearest number, as PostgreSQL reads it: what would become infinite or zero is out of range.
+    fn encode_float_text(&self, text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let text = text.trim();
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let (named, zero) =
+            (!text.bytes().any(|b| b.is_ascii_digit()), !mantissa.bytes().any(|b| b.is_ascii_digit() && b != b'0'));
+        let check = |infinite: bool, nothing: bool| {
+            if (infinite && !named) || (nothing && !zero) { Err(EncodeError::Range) } else { Ok(()) }
+        };
+        // Read as what it becomes: rounding twice could end beside the nearest.
+        if self.target == PgType::Float4 {
+            let number: f32 = text.parse().map_err(|_| EncodeError::Invalid)?;
+            check(number.is_infinite(), number == 0.0)?;
+            put_field(out, &number.to_be_bytes());
+        } else {
+            let number: f64 = text.parse().map_err(|_| EncodeError::Invalid)?;
+            check(number.is_infinite(), number == 0.0)?;
+            put_field(out, &number.to_be_bytes());
+        }
         Ok(())
     }
 
@@ -275,10 +321,7 @@ impl FieldEncoder {
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid => {
                 self.encode_int(text.trim().parse().map_err(|_| EncodeError::Invalid)?, out)
             }
-            PgType::Float4 | PgType::Float8 => {
-                let number: f64 = text.trim().parse().map_err(|_| EncodeError::Invalid)?;
-                self.encode_float(number, &Value::Float64(number), out)
-            }
+            PgType::Float4 | PgType::Float8 => self.encode_float_text(text, out),
             PgType::Numeric(_) => self.encode_numeric_text(text, out),
             _ => put_text(out, text),
         }
@@ -288,17 +331,11 @@ impl FieldEncoder {
         match self.target {
             PgType::Numeric(_) if scale == UNCONSTRAINED_SCALE => {
                 let decimal = Decimal::parse(&render::decimal_text(bytes, scale)).ok_or(EncodeError::Mismatch)?;
-                numeric::put_decimal(out, &decimal.to_bytes(), decimal.scale);
-                Ok(())
+                Ok(numeric::put_decimal(out, &decimal.to_bytes(), decimal.scale)?)
             }
-            PgType::Numeric(_) => {
-                numeric::put_decimal(out, bytes, scale);
-                Ok(())
-            }
+            PgType::Numeric(_) => Ok(numeric::put_decimal(out, bytes, scale)?),
             PgType::Float4 | PgType::Float8 => {
-                let text = Decimal::from_bytes(bytes, scale).to_plain_text();
-                let number = text.parse().map_err(|_| EncodeError::Range)?;
-                self.encode_float(number, value, out)
+                self.encode_float_text(&Decimal::from_bytes(bytes, scale).to_plain_text(), out)
             }
             PgType::Int2 | PgType::Int4 | PgType::Int8 | PgType::Oid => {
                 self.encode_int(numeric::round_half_up(bytes, scale).ok_or(EncodeError::Range)?, out)

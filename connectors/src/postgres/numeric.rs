@@ -142,18 +142,38 @@ pub fn round_half_up(bytes: &[u8], scale: i32) -> Option<i64> {
     Some(number)
 }
 
+/// A number that PostgreSQL's numeric does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange;
+
+/// Digits before the point that a numeric has at most,
+pub const MOST_WHOLE: usize = 131_072;
+/// and after it.
+pub const MOST_FRACTION: usize = 16_383;
+/// Bytes of a Decimal that could still be in range: each holds 2.4 digits.
+const MOST_BYTES: usize = 62_000;
+
 /// Appends a Decimal's bytes as a numeric field, its length in front.
-pub fn put_decimal(out: &mut Vec<u8>, bytes: &[u8], scale: i32) {
+///
+/// # Errors
+/// Nothing is appended if no numeric is that large or fine.
+pub fn put_decimal(out: &mut Vec<u8>, bytes: &[u8], scale: i32) -> Result<(), OutOfRange> {
     if bytes.len() <= 16 && (0..=18).contains(&scale) {
         let mut wide = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { [0xff_u8; 16] } else { [0; 16] };
         wide[16 - bytes.len()..].copy_from_slice(bytes);
         let number = i128::from_be_bytes(wide);
         // Room for the multiplication that aligns the scale to four digits.
         if number.unsigned_abs() < 10_u128.pow(34) {
-            return put_i128(out, number, scale);
+            put_i128(out, number, scale);
+            return Ok(());
         }
     }
-    put_text(out, &Decimal::from_bytes(bytes, scale));
+    let fine = i32::try_from(MOST_FRACTION).is_ok_and(|most| scale <= most);
+    let large = i32::try_from(MOST_WHOLE).is_ok_and(|most| scale < -most) || bytes.len() > MOST_BYTES;
+    if !fine || large {
+        return Err(OutOfRange);
+    }
+    put_text(out, &Decimal::from_bytes(bytes, scale))
 }
 
 /// Appends a whole number as a numeric field.
@@ -171,15 +191,20 @@ pub fn put_i128(out: &mut Vec<u8>, number: i128, scale: i32) {
     put_words(out, words[..count].iter().rev().copied(), count, weight, number < 0, scale);
 }
 
-fn put_text(out: &mut Vec<u8>, decimal: &Decimal) {
+fn put_text(out: &mut Vec<u8>, decimal: &Decimal) -> Result<(), OutOfRange> {
     let plain = decimal.to_plain_text();
     let (negative, plain) = match plain.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, plain.as_str()),
     };
     let (whole, fraction) = plain.split_once('.').unwrap_or((plain, ""));
+    if whole.len() > MOST_WHOLE {
+        return Err(OutOfRange);
+    }
     let width = whole.len().div_ceil(4) * 4;
-    let mut digits = format!("{whole:0>width$}{fraction}");
+    let mut digits = "0".repeat(width - whole.len());
+    digits.push_str(whole);
+    digits.push_str(fraction);
     digits.extend(std::iter::repeat_n('0', (4 - fraction.len() % 4) % 4));
     let words: Vec<u16> = digits
         .as_bytes()
@@ -188,6 +213,7 @@ fn put_text(out: &mut Vec<u8>, decimal: &Decimal) {
         .collect();
     let weight = i32::try_from(width / 4).unwrap_or(0) - 1;
     put_words(out, words.iter().copied(), words.len(), weight, negative, decimal.scale.max(0));
+    Ok(())
 }
 
 fn put_words(
@@ -234,7 +260,7 @@ mod tests {
     fn round_trip(text: &str) -> String {
         let decimal = Decimal::parse(text).unwrap();
         let mut out = Vec::new();
-        put_decimal(&mut out, &decimal.to_bytes(), decimal.scale);
+        put_decimal(&mut out, &decimal.to_bytes(), decimal.scale).unwrap();
         let raw = RawNumeric::parse(&out[4..]).unwrap();
         Decimal::from_bytes(&raw.to_decimal_bytes(decimal.scale).unwrap(), decimal.scale).to_plain_text()
     }
@@ -254,6 +280,22 @@ mod tests {
         assert_eq!(shortest(&128_i128.to_be_bytes()), [0, 0x80]);
         let nan = [0, 0, 0, 0, 0xC0, 0, 0, 0];
         assert_eq!(RawNumeric::parse(&nan).unwrap().to_decimal_bytes(2), Err(NotDecimal::NaN));
+    }
+
+    #[test]
+    fn the_limits_are_those_of_the_server() {
+        let put = |text: &str| {
+            let decimal = Decimal::parse(text).unwrap();
+            put_decimal(&mut Vec::new(), &decimal.to_bytes(), decimal.scale)
+        };
+        let nines = "9".repeat(MOST_WHOLE);
+        for text in ["1e131071", "1e-16383", "0e-16383", &nines, &format!("{nines}.{}", "9".repeat(MOST_FRACTION))] {
+            assert_eq!(put(text), Ok(()));
+        }
+        for text in ["1e131072", "1e-16384", "1e-40000", "1e2000000000", &format!("{nines}0")] {
+            assert_eq!(put(text), Err(OutOfRange));
+        }
+        assert_eq!(round_trip(&nines), nines);
     }
 
     proptest! {

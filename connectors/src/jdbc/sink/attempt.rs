@@ -81,6 +81,10 @@ impl JdbcSinkTask {
                 tracing::debug!(error = %failure::text(&error), "a row was refused: the batch is written carefully");
                 Ok(if care == Care::Fast { Care::Isolate } else { Care::Immediate })
             }
+            // A single value may be what the statement could not work with.
+            PutError::Sql(error) if failure::cause(&error) == Cause::Statement && care == Care::Fast => {
+                Ok(Care::Isolate)
+            }
             error => Err(error),
         }
     }
@@ -343,7 +347,7 @@ impl JdbcSinkTask {
     fn table_name(&self, topic: &str, table: Option<&Arc<str>>) -> Result<String> {
         match table {
             Some(table) => destination::sql_name(&self.config, table).ok_or_else(|| {
-                Error::data(format!("the record names the table \"{table}\", a part of which is empty"))
+                Error::data(format!("the record names the table \"{table}\", which is no [[catalog.]schema.]table"))
             }),
             None => destination::table_for(&self.config, topic),
         }

@@ -78,6 +78,7 @@ fn mapping_keys(def: ConfigDef) -> ConfigDef {
     .with(
         ConfigKey::with_default("topics.to.tables.mapping", List, "")
             .doc("Entries topic:table, which go before table.name.format (Aiven's key).")
+            .check(Validator::Check(check_topic_tables))
             .importance(Importance::Low)
             .group(MAPPING)
             .display("Topics to tables"),
@@ -241,16 +242,22 @@ pub(super) fn read(props: &Props) -> Result<SinkConfig> {
 }
 
 fn topic_tables(config: &Config) -> Result<Vec<(String, String)>> {
-    config
-        .list("topics.to.tables.mapping")
-        .into_iter()
-        .map(|entry| match entry.split_once(':') {
-            Some((topic, table)) => Ok((topic.trim().to_owned(), table.trim().to_owned())),
-            None => Err(Error::config(format!(
-                "invalid entry \"{entry}\" of topics.to.tables.mapping: topic:table is expected"
-            ))),
-        })
-        .collect()
+    let entry = |entry: &str| {
+        let (topic, table) = topic_table(entry)
+            .map_err(|why| Error::config(format!("invalid entry of topics.to.tables.mapping: {why}")))?;
+        Ok((topic.to_owned(), table.to_owned()))
+    };
+    config.list("topics.to.tables.mapping").into_iter().map(entry).collect()
+}
+
+fn topic_table(entry: &str) -> std::result::Result<(&str, &str), String> {
+    let parts = entry.split_once(':').map(|(topic, table)| (topic.trim(), table.trim()));
+    let whole = parts.filter(|(topic, table)| !topic.is_empty() && !table.is_empty());
+    whole.ok_or_else(|| format!("\"{entry}\" is not topic:table"))
+}
+
+fn check_topic_tables(text: &str) -> std::result::Result<(), String> {
+    text.split(',').filter(|entry| !entry.trim().is_empty()).try_for_each(|entry| topic_table(entry).map(|_| ()))
 }
 
 #[cfg(test)]

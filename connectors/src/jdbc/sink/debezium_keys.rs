@@ -220,6 +220,11 @@ fn ignored_keys(mut def: ConfigDef) -> ConfigDef {
             Some(default) => ConfigKey::with_default(name, kind, default),
             None => ConfigKey::optional(name, kind),
         };
+        let key = match (name, kind) {
+            ("keyed.message.batch.mode", _) => key.check(Validator::OneOfAnyCase(&["deduplication", "passthrough"])),
+            (_, Int | Long) => key.check(Validator::AtLeast(0)),
+            _ => key,
+        };
         def = def.with(
             key.doc(format!("Accepted for compatibility, without effect: {why}."))
                 .importance(Importance::Low)
@@ -244,6 +249,17 @@ pub(super) fn validate(props: &Props) -> Vec<ConfigError> {
     let keyless = matches!(mode.as_str(), "" | "none");
     let mut errors = Vec::new();
     check_place(props, &mut errors);
+    let url = text("connection.url");
+    for (key, other, in_url) in [
+        ("connection.username", "connection.user", "user="),
+        ("connection.password", "connection.passfile", "password="),
+    ] {
+        let given = !text(key).is_empty() || !text(other).is_empty();
+        if !given && !["?", "&"].iter().any(|before| url.contains(&format!("{before}{in_url}"))) {
+            let message = format!("Missing required configuration \"{key}\" which has no default value.");
+            errors.push(ConfigError::on(key, message));
+        }
+    }
     if text("delete.enabled") == "true" && (keyless || mode == "kafka") {
         let message = "delete.enabled=true needs primary.key.mode to be record_key, record_value or record_header";
         errors.push(ConfigError::on("delete.enabled", message));
@@ -359,8 +375,8 @@ mod tests {
     use super::*;
 
     fn props(entries: &[(&str, &str)]) -> Props {
-        let url = ("connection.url", "jdbc:postgresql://h/d");
-        [url].iter().chain(entries).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        let place = [("connection.url", "jdbc:postgresql://h/d?user=u"), ("connection.password", "p")];
+        place.iter().chain(entries).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]

@@ -31,21 +31,17 @@ pub(super) fn table_for(config: &SinkConfig, topic: &str) -> Result<String> {
     };
     sql_name(config, &name).ok_or_else(|| {
         Error::fatal(format!(
-            "the table name for topic {topic} is empty: the format of names is \"{}\"",
+            "\"{name}\", the table name for topic {topic}, is no [[catalog.]schema.]table: the format of names is \"{}\"",
             config.table_format
         ))
     })
 }
 
-/// A table's name as SQL; `None` if a part of it is empty.
+/// A table's name as SQL; `None` if it is no `[[catalog.]schema.]table`. The server refuses the catalogs of others.
 pub(super) fn sql_name(config: &SinkConfig, name: &str) -> Option<String> {
-    let mut parts: Vec<String> = split_name(name.trim()).into_iter().map(|part| part.trim().to_owned()).collect();
-    if parts.iter().any(String::is_empty) {
+    let parts: Vec<String> = split_name(name.trim()).into_iter().map(|part| part.trim().to_owned()).collect();
+    if parts.iter().any(String::is_empty) || parts.len() > 3 {
         return None;
-    }
-    // The catalog is the database that we are connected to.
-    if parts.len() > 2 {
-        parts.drain(..parts.len() - 2);
     }
     let spelled = parts.iter().map(|part| {
         identifier(truncated(&match config.quoting {
@@ -225,7 +221,8 @@ mod tests {
         assert_eq!(name(&[], "a.b"), "\"a\".\"b\"");
         assert_eq!(name(&[("table.name.format", "\"${topic}\"")], "a.b"), "\"a.b\"");
         assert_eq!(name(&[("table.name.format", "s.${topic}_x")], "t"), "\"s\".\"t_x\"");
-        assert_eq!(name(&[("table.name.format", "db.s.t")], "t"), "\"s\".\"t\"");
+        assert_eq!(name(&[("table.name.format", "db.s.t")], "t"), "\"db\".\"s\".\"t\"");
+        assert!(name(&[("table.name.format", "a.b.c.d")], "t").contains("no [[catalog.]schema.]table"));
         assert_eq!(name(&[("quote.sql.identifiers", "NEVER")], "Orders"), "\"orders\"");
         assert_eq!(name(&[("table.name.normalize", "true")], "s.a-b"), "\"s_a_b\"");
         assert_eq!(name(&[("topics.to.tables.mapping", "x:y")], "x"), "\"y\"");

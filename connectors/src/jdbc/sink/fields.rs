@@ -152,12 +152,14 @@ fn key_columns(
                         Ok(vec![PlannedField { name, take: Take::WholeKey, schema, key: true, place: None }])
                     }
                     _ => Err(Error::data(format!(
-                        "the key is of type {}: pk.fields must name exactly one column for it",
-                        kind.java_name()
+                        "the key is of type {}: {} must name exactly one column for it",
+                        kind.java_name(),
+                        config.dialect.key_fields()
                     ))),
                 },
                 kind => Err(Error::data(format!(
-                    "pk.mode=record_key needs a key of type STRUCT or a primitive type, not {}",
+                    "{}=record_key needs a key of type STRUCT or a primitive type, not {}",
+                    config.dialect.key_mode(),
                     kind.java_name()
                 ))),
             }

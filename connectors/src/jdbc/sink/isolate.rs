@@ -20,6 +20,8 @@ const MOST_EXPLAINED: usize = 20;
 const FIRST_SEGMENT: usize = 64;
 /// So many statements search the stage without an index.
 const FEW_RUNS: usize = 8;
+/// So many rows in a row that fail by what seems to be no fault of theirs tell that it is the statement's.
+const MOST_DOUBTFUL: usize = 16;
 
 impl Writer<'_> {
     /// Writes runs so that only the rows at fault are rejected. Rows are staged once for all runs, which may be many.
@@ -49,46 +51,61 @@ impl Writer<'_> {
         }
         let mut parts: Vec<&[usize]> = vec![&run.rows];
         let mut failed = false;
+        let mut written = 0;
+        let mut doubtful: Vec<(usize, sqlx::Error)> = Vec::new();
         while let Some(rows) = parts.pop() {
             let within = Within::rows(rows);
             let (before, redelivered) = (self.rejected.len(), self.redelivered);
-            match self.attempt(run, within).await {
-                Ok(()) => {}
-                Err(error) if failure::cause(&error) == Cause::Data => {
-                    self.rejected.truncate(before);
-                    self.redelivered = redelivered;
-                    self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
-                    if let [row] = rows {
-                        let why = self.explain(run, *row, &error).await?;
-                        self.reject(*row, &run.plan.table, &why);
-                        // It must not pass for what a later row repeats.
-                        self.session.run(run.plan.unstage(within)).await?;
-                    } else {
-                        if !std::mem::replace(&mut failed, true) {
-                            self.session.run(run.plan.index_stage()).await?;
-                        }
-                        let (first, second) = rows.split_at(rows.len() / 2);
-                        parts.push(second);
-                        parts.push(first);
-                    }
+            let error = match self.attempt(run, within).await {
+                Ok(count) => {
+                    written += count;
+                    continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) if failure::cause(&error) == Cause::Outage => return Err(error),
+                Err(error) => error,
+            };
+            self.rejected.truncate(before);
+            self.redelivered = redelivered;
+            self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
+            if let [row] = rows {
+                match self.explain(run, *row, &error).await? {
+                    Some(why) => self.reject(*row, &run.plan.table, &why),
+                    None => doubtful.push((*row, error)),
+                }
+                // It must not pass for what a later row repeats.
+                self.session.run(run.plan.unstage(within)).await?;
+            } else {
+                if !std::mem::replace(&mut failed, true) {
+                    self.session.run(run.plan.index_stage()).await?;
+                }
+                let (first, second) = rows.split_at(rows.len() / 2);
+                parts.push(second);
+                parts.push(first);
             }
+            if written == 0 && doubtful.len() >= MOST_DOUBTFUL {
+                break;
+            }
+        }
+        for (row, error) in doubtful {
+            // What works for no row is wrong itself.
+            if written == 0 {
+                return Err(error);
+            }
+            self.reject(row, &run.plan.table, &failure::text(&error));
         }
         Ok(())
     }
 
-    /// One part of the staged rows, in a savepoint that is released if all went well.
-    async fn attempt(&mut self, run: &Run, within: Within) -> Result<(), sqlx::Error> {
+    /// One part of the staged rows, in a savepoint that is released if all went well. Answers how many rows were written.
+    async fn attempt(&mut self, run: &Run, within: Within) -> Result<u64, sqlx::Error> {
         let statement = self.statement(run, within);
         if run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
             self.session.run("SAVEPOINT towline").await?;
             self.take_redelivered(&run.plan, within).await?;
-            self.session.run(format!("{statement}; RELEASE SAVEPOINT towline")).await?;
+            self.session.run(format!("{statement}; RELEASE SAVEPOINT towline")).await
         } else {
-            self.session.run(format!("SAVEPOINT towline; {statement}; RELEASE SAVEPOINT towline")).await?;
+            self.session.run(format!("SAVEPOINT towline; {statement}; RELEASE SAVEPOINT towline")).await
         }
-        Ok(())
     }
 
     /// Stages the rows that the staging table takes.
@@ -112,13 +129,16 @@ impl Writer<'_> {
                     size = size.saturating_mul(2);
                     others
                 }
-                Err(error) if failure::cause(&error) == Cause::Data => {
+                Err(error)
+                    if failure::cause(&error) == Cause::Data
+                        || (failure::cause(&error) == Cause::Statement && failure::copied_line(&error).is_some()) =>
+                {
                     self.session.run("ROLLBACK TO SAVEPOINT towline_stage").await?;
                     let told = failure::copied_line(&error).and_then(|line| sent.get(line.checked_sub(1)?));
                     let bad = told.or(sent.first().filter(|_| sent.len() == 1)).copied();
                     if let Some(bad) = bad {
                         let column = failure::copied_column(&error).and_then(|column| plan.name_of_staged(column));
-                        let said = failure::text(&error);
+                        let said = failure::text_of_value(&error);
                         let why =
                             column.map_or_else(|| said.clone(), |name| format!("{}: {said}", plan.describe(name)));
                         self.reject(bad, &plan.table, &why);
@@ -147,9 +167,12 @@ impl Writer<'_> {
             if row.try_get::<Option<bool>, _>(1)? == Some(true) {
                 self.redelivered += 1;
             } else {
-                let said = "duplicate key value violates a unique constraint, and the row there is another one \
-                            (insert.mode=upsert would overwrite it)";
-                self.reject(place, &plan.table, said);
+                let said = format!(
+                    "duplicate key value violates a unique constraint on ({}), and the row there is another one \
+                     (insert.mode=upsert would overwrite it)",
+                    plan.unique_columns()
+                );
+                self.reject(place, &plan.table, &said);
             }
         }
         if let Some(sql) = plan.take_repeated(within) {
@@ -158,11 +181,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What was wrong with a row, with the column where that can be found out.
-    async fn explain(&mut self, run: &Run, row: usize, error: &sqlx::Error) -> Result<String, sqlx::Error> {
-        let said = failure::text(error);
-        if !failure::is_of_value(error) || self.explained >= MOST_EXPLAINED {
-            return Ok(said);
+    /// What was wrong with a row, with the column where that can be found out; `None` if it may have been the statement.
+    async fn explain(&mut self, run: &Run, row: usize, error: &sqlx::Error) -> Result<Option<String>, sqlx::Error> {
+        let doubtful = failure::cause(error) == Cause::Statement;
+        let said = if doubtful { failure::text_of_value(error) } else { failure::text(error) };
+        if !doubtful && (!failure::is_of_value(error) || self.explained >= MOST_EXPLAINED) {
+            return Ok(Some(said));
         }
         self.explained += 1;
         for (column, cast) in run.plan.casts(Within::rows(&[row])) {
@@ -171,12 +195,15 @@ impl Writer<'_> {
             self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
             match cast {
                 Ok(_) => {}
-                Err(error) if failure::cause(&error) == Cause::Data => {
-                    return Ok(format!("{}: {said}", run.plan.describe(column)));
+                Err(error) if failure::cause(&error) != Cause::Outage => {
+                    return Ok(Some(format!("{}: {said}", run.plan.describe(column))));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(said)
+        Ok((!doubtful).then(|| match run.plan.describe_type_in(&said) {
+            Some(column) => format!("{column}: {said}"),
+            None => said,
+        }))
     }
 }

@@ -131,6 +131,21 @@ impl WritePlan {
         }
     }
 
+    /// The one column of the type that the server names.
+    pub(super) fn describe_type_in(&self, said: &str) -> Option<String> {
+        let named = |column: &&PlannedColumn| {
+            column.declared.ends_with(')') && said.contains(&format!("type {}", column.declared))
+        };
+        let mut columns = self.columns.iter().filter(named);
+        columns.next().filter(|_| columns.next().is_none()).map(|column| self.describe(&column.name))
+    }
+
+    /// The columns of the unique key by which redelivered rows are told, for messages.
+    pub(super) fn unique_columns(&self) -> String {
+        let unique = self.unique.iter().flatten();
+        unique.map(|at| &*self.columns[*at].name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The name of a column of the staging table.
     pub(super) fn name_of_staged(&self, column: &str) -> Option<&str> {
         let at: usize = column.strip_prefix('c')?.parse().ok()?;

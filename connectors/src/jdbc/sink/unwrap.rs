@@ -59,6 +59,8 @@ pub(super) struct Unwrapper {
     any: Arc<Schema>,
     text: Arc<Schema>,
     table: Arc<str>,
+    /// Whether the log has that unknown operations are passed over.
+    told_unknown: bool,
 }
 
 impl Unwrapped<'_> {
@@ -88,6 +90,7 @@ impl Default for Unwrapper {
             any: Arc::new(schemaless::schema()),
             text: Arc::new(Schema::new(Type::String).optional()),
             table: "".into(),
+            told_unknown: false,
         }
     }
 }
@@ -198,7 +201,15 @@ impl Unwrapper {
             "t" if config.truncate_enabled => Ok(Action::Truncate),
             // Messages are no rows.
             "t" | "m" => Ok(Action::Pass),
-            _ => Err("the change event has an unknown operation in its field \"op\"".to_owned()),
+            _ => {
+                if !std::mem::replace(&mut self.told_unknown, true) {
+                    tracing::warn!(
+                        topic = %record.topic,
+                        "change events with an unknown operation in their field \"op\" are passed over"
+                    );
+                }
+                Ok(Action::Pass)
+            }
         }
     }
 
@@ -452,7 +463,7 @@ mod tests {
         use Action::{Delete, Pass, Truncate, Write};
         assert_eq!(
             actions,
-            [Some(Write), Some(Delete), Some(Truncate), Some(Pass), None, Some(Pass), None, Some(Write)]
+            [Some(Write), Some(Delete), Some(Truncate), Some(Pass), None, Some(Pass), Some(Pass), Some(Write)]
         );
         assert_eq!(opened.records[0].record.value.value, Value::Struct(vec![Value::Int64(1)]));
         assert_eq!(opened.records[1].record.key.value, Value::Struct(vec![Value::Int64(1)]));
