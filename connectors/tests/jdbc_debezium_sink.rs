@@ -233,7 +233,7 @@ fn named_fields() -> Vec<(&'static str, Schema, Value, &'static str)> {
             "ts9",
             named(Type::Int64, "time.NanoTimestamp"),
             Value::Int64(1_709_209_845_123_456_789),
-            "2024-02-29 12:30:45.123456",
+            "2024-02-29 12:30:45.123457",
         ),
         (
             "iso",

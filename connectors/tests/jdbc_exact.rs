@@ -233,8 +233,10 @@ async fn debeziums_class_makes_columns_of_the_sources_types() {
     let db = shared().database().await;
     db.run(
         "CREATE TABLE source (id int PRIMARY KEY, ts timestamp(3), tz timestamptz, ip inet, a int[], r tstzrange, n numeric, \
-         b bit(4), m money, iv interval, p numeric(12,2)); \
-         INSERT INTO source VALUES (1, now(), now(), '::1', '{1,NULL}', '[2024-01-01,)', 0.10, B'1010', 5, '1 mon', 'NaN')",
+         b bit(4), m money, iv interval, p numeric(12,2), j jsonb, k json, u uuid, x xml, c char(4), v varchar(9), o oid, \
+         txt text); \
+         INSERT INTO source VALUES (1, now(), now(), '::1', '{1,NULL}', '[2024-01-01,)', 0.10, B'1010', 5, '1 mon', 'NaN', \
+         '[1]', '{ }', '00000000-0000-0000-0000-000000000001', '<a/>', 'ab', 'v', 4000000000, 't')",
     )
     .await;
     let entries = [("mode", "bulk"), ("table.whitelist", "source"), ("type.mapping", "exact")];

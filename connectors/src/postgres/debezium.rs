@@ -387,6 +387,7 @@ const PROPAGATED: &[&str] = &[
     "boolean",
     "text",
     "character varying",
+    "character",
     "bytea",
 ];
 

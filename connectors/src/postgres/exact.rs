@@ -27,7 +27,12 @@ pub fn reading(kind: PgType) -> Option<(&'static str, FieldDecoder)> {
 
 /// The schema of such a column.
 pub fn schema(declared: &str) -> Schema {
-    Schema::new(Type::String).with_parameter(SOURCE_TYPE, declared)
+    typed(Schema::new(Type::String), declared)
+}
+
+/// A schema that says of which type the column is.
+pub fn typed(schema: Schema, declared: &str) -> Schema {
+    schema.with_parameter(SOURCE_TYPE, declared)
 }
 
 /// Decodes a date or time, which offsets need in their binary form.

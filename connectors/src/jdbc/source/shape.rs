@@ -236,7 +236,13 @@ fn reading(column: &Column, config: &SourceConfig, exact: bool) -> Option<(&'sta
     }
     let usual = connect_schema(column.kind, optional, config.decode.numeric, config.decode.granularity);
     match usual.zip(FieldDecoder::of(column.kind, &config.decode)) {
-        Some((schema, decoder)) => Some((FieldDecoder::select_cast(column.kind), schema, decoder)),
+        Some((schema, decoder)) => {
+            // What is exact already says its type too, so that a sink can make the same column.
+            let typed = exact
+                && matches!(column.kind, PgType::Text | PgType::Json | PgType::Jsonb | PgType::Uuid | PgType::Oid);
+            let schema = if typed { Arc::new(exact::typed((*schema).clone(), &column.declared)) } else { schema };
+            Some((FieldDecoder::select_cast(column.kind), schema, decoder))
+        }
         None if config.unsupported_as_text => {
             let schema = Schema::new(Type::String).with_optional(optional);
             Some(("::text", Arc::new(schema), FieldDecoder::Text))
