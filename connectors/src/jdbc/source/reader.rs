@@ -9,14 +9,14 @@ use sqlx::{Executor as _, Row as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batches::Batches;
+use super::batches::{Batches, Size};
 use super::config::{Mode, SourceConfig};
 use super::horizon::{self, Guard, Pending, Waiting};
 use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, ErrorKind, Health, Position, Result};
+use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch, SourceRecords};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
@@ -47,6 +47,8 @@ pub(super) struct Target {
     pub(super) pending: Option<Pending>,
     /// Rows of a page, adapted to the size of rows once some were read.
     pub(super) page_rows: Option<usize>,
+    /// Whether it was found to have rows that were not read, at the start.
+    pub(super) has_rows: bool,
     /// Whether the log has the cautions about this target.
     pub(super) told: bool,
     /// Attempts that failed in a row.
@@ -82,9 +84,22 @@ impl Target {
             due: Instant::now(),
             pending: None,
             page_rows: None,
+            has_rows: false,
             told: false,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
             told_reset: false,
+        }
+    }
+
+    /// A batch that says that records of its topic are about to come.
+    fn announcement(&self) -> SourceBatch {
+        SourceBatch {
+            topic: Arc::clone(&self.topic),
+            key_schema: None,
+            value_schema: self.shape.as_ref().map(|shape| Arc::clone(&shape.schema)),
+            records: SourceRecords::Made(Vec::new()),
+            source_partition: Arc::clone(&self.partition),
+            source_offset: None,
         }
     }
 }
@@ -92,6 +107,11 @@ impl Target {
 impl Reader {
     /// Reads until stopped, or until an error that does not pass.
     pub(super) async fn run(mut self) {
+        for target in self.targets.iter().filter(|target| target.has_rows) {
+            if self.batches.send(target.announcement(), Size::default()).await.is_err() {
+                return;
+            }
+        }
         while let Some(next) = self.targets.iter().enumerate().min_by_key(|(_, target)| target.due).map(|(at, _)| at) {
             tokio::select! {
                 () = self.stop.cancelled() => return,
