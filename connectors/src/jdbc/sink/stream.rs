@@ -17,8 +17,10 @@ use crate::postgres::copy_encode::{put_header, put_trailer};
 
 /// Bytes of a COPY message.
 const CHUNK: usize = 64 * 1024;
-/// Records whose schemas change more often in a put are better sorted first.
+/// Records whose schemas change more often in a put are better sorted first,
 const MOST_COPIES: usize = 16;
+/// unless so many records share a COPY on average, as those of many tables do.
+const WORTH_A_COPY: usize = 100;
 
 impl SinkConfig {
     /// Whether plain rows may go the straight way.
@@ -104,7 +106,8 @@ impl<'a> Walk<'a> {
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Unfit>, PutError> {
         self.copies += 1;
-        if self.copies > MOST_COPIES || !plan.direct {
+        let many = self.copies > MOST_COPIES && self.index < self.copies * WORTH_A_COPY;
+        if many || !plan.direct {
             return Ok(Err(Unfit));
         }
         let patience = session.patience;
