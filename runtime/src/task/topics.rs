@@ -184,9 +184,6 @@ impl Topics {
         let mut new: Vec<&Arc<str>> = topics.filter(|topic| !topic.is_empty() && !self.is_known(topic)).collect();
         new.sort_unstable();
         new.dedup();
-        if new.len() < 2 {
-            return;
-        }
         let create = |topic: &'a Arc<str>| async move {
             if self.rules.topic(topic).is_some() {
                 if let Err(error) = self.create(context, topic).await {
