@@ -177,8 +177,8 @@ wait_until() {
 wait_for_tables() {
     wait_in_target "many_1 to many_$1 have $2 rows each" "
         FOR n IN 1..$1 LOOP LOOP
-            EXECUTE 'SELECT max(id) FROM many_' || n INTO last;
-            EXIT WHEN last = $2;
+            EXECUTE 'SELECT id FROM many_' || n || ' WHERE id = $2' INTO last;
+            EXIT WHEN last IS NOT NULL;
             COMMIT;
             PERFORM pg_sleep(0.01);
         END LOOP; END LOOP;"
@@ -291,7 +291,8 @@ bench_tables() {
     pipeline iris $((each * 100)) embedded avro
     one=$rate
     for n in $(seq 100); do
-        sql "$source_port" -c "CREATE TABLE many_$n AS SELECT * FROM iris ORDER BY id LIMIT $each" -c "ALTER TABLE many_$n ADD PRIMARY KEY (id)"
+        sql "$source_port" -c "CREATE TABLE many_$n AS SELECT * FROM iris ORDER BY id LIMIT $each" \
+            -c "ALTER TABLE many_$n ADD PRIMARY KEY (id)" -c "VACUUM ANALYZE many_$n"
         sql "$target_port" -c "CREATE TABLE many_$n (LIKE iris INCLUDING INDEXES)"
     done
     list=$(seq -s, -f 'many_%g' 100)

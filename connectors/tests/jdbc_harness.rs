@@ -65,7 +65,7 @@ pub(crate) struct SourceRecord {
 /// The records of batches, each by itself.
 pub(crate) fn flat(batches: Vec<SourceBatch>) -> Vec<SourceRecord> {
     let mut all = Vec::new();
-    for mut batch in batches {
+    for mut batch in batches.into_iter().filter(|batch| !batch.is_announcement()) {
         let records = std::mem::replace(&mut batch.records, SourceRecords::Made(Vec::new()));
         let records = records.into_made().unwrap();
         all.extend(records.into_iter().map(|record| SourceRecord {

@@ -125,6 +125,39 @@ async fn a_partitioned_table_is_one_table_and_partitions_may_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tables_with_rows_to_read_are_announced_before_the_first_row() {
+    let database = shared().database().await;
+    for table in ["a", "b", "c", "d"] {
+        database
+            .run(&format!(
+                "CREATE TABLE {table} (id serial PRIMARY KEY, v int); INSERT INTO {table} (v) VALUES (1), (2)"
+            ))
+            .await;
+    }
+    database.run("DELETE FROM b; CREATE TABLE e (id int NOT NULL); INSERT INTO e VALUES (1)").await;
+    let config = props(&database, &[("mode", "incrementing"), ("incrementing.column.name", "id")]);
+    let read = (
+        Position::of([("protocol", Value::from("1")), ("table", Value::from("public.c"))]),
+        Position::of([("incrementing", Value::Int64(2))]),
+    );
+    let mut source = Source::open(&config, vec![read]).await.unwrap();
+    let (mut announced, mut rows) = (Vec::new(), 0);
+    while rows < 5 {
+        for batch in source.task.poll().await.unwrap() {
+            if batch.is_announcement() {
+                assert_eq!(rows, 0);
+                announced.push(batch.topic.to_string());
+            } else {
+                rows += batch.records.into_made().unwrap().len();
+            }
+        }
+    }
+    // Neither the empty table, nor one that was read, nor one that has no index to look into.
+    assert_eq!(announced, ["a", "d"]);
+    source.task.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_63_bytes_and_of_any_letters_go_through() {
     let db = shared().database().await;
     let long = "x".repeat(63);

@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::harness::{Postgres, Towline, TowlineOptions, eventually, free_port, produce};
+use crate::harness::{Postgres, Towline, TowlineOptions, eventually, free_port, produce, topics};
 
 const JSON: &str = "org.apache.kafka.connect.json.JsonConverter";
 const AVRO: &str = "io.confluent.connect.avro.AvroConverter";
@@ -46,6 +46,34 @@ fn source_of(url: &str, table: &str) -> Value {
         "connection.password": "tester-secret", "table.whitelist": table, "mode": "incrementing",
         "incrementing.column.name": "id", "poll.interval.ms": 50
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_of_tables_with_rows_are_there_at_once_and_of_no_other() {
+    let (source, target) = tokio::join!(Postgres::start(), Postgres::start());
+    let (source_db, target_db) = (source.database("source").await, target.database("target").await);
+    for table in ["x", "y", "z"] {
+        run(&source_db, &format!("create table {table} (id serial primary key, v text)")).await;
+    }
+    run(&source_db, "insert into x (v) values ('a'), ('b'); insert into y (v) values ('c')").await;
+    let towline = Towline::start().await;
+    let config = with(source_of(&source.jdbc("source"), "x,y,z"), json!({"topic.prefix": "at-once-"}));
+    towline.create("src", config).await;
+    let config = json!({
+        "connector.class": SINK, "connection.url": target.jdbc("target"), "connection.user": "tester",
+        "connection.password": "tester-secret", "topics": "at-once-x,at-once-y,at-once-z", "auto.create": true,
+        "pk.mode": "record_value", "pk.fields": "id", "insert.mode": "upsert",
+        "table.name.format": "${topic}", "table.name.normalize": true, "tasks.max": 2
+    });
+    towline.create("snk", config).await;
+    arrive(&target_db, "at_once_x", &["(1,a)".to_owned(), "(2,b)".to_owned()]).await;
+    arrive(&target_db, "at_once_y", &["(1,c)".to_owned()]).await;
+    let own = |topic: &String| topic.starts_with("at-once-");
+    let mut found: Vec<String> = topics(&towline.kafka).into_iter().filter(own).collect();
+    found.sort();
+    assert_eq!(found, ["at-once-x", "at-once-y"]);
+    run(&source_db, "insert into z (v) values ('d')").await;
+    arrive(&target_db, "at_once_z", &["(1,d)".to_owned()]).await;
 }
 
 /// What validate says of a key.

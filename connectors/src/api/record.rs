@@ -44,6 +44,7 @@ impl Record {
 }
 
 /// Records that a source task hands over: they share what would otherwise be repeated, and counted, for each of them.
+/// A batch without any says that records of its topic are about to come, so that the worker prepares many topics at once.
 #[derive(Debug)]
 pub struct SourceBatch {
     /// The topic.
@@ -124,6 +125,11 @@ impl SourceRecords {
 }
 
 impl SourceBatch {
+    /// Whether it only says that records are about to come.
+    pub fn is_announcement(&self) -> bool {
+        self.source_offset.is_none() && matches!(&self.records, SourceRecords::Made(records) if records.is_empty())
+    }
+
     /// One of the batch's records by itself, as transforms see it.
     pub fn record(&self, record: SourceRecord) -> Record {
         Record {

@@ -132,6 +132,8 @@ pub async fn list_tables(
     Ok(tables)
 }
 
+/// Each type is looked up by its oid, so that this costs the same however many types, and so tables, a database has: from
+/// the type down to what a domain is made of, no plan reads the whole of `pg_type`.
 const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS base_name, b.typtype::text AS base_kind, \
      b.modifier, pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
      pg_catalog.format_type(b.oid, -1) AS unmodified, b.not_null, \
@@ -141,11 +143,12 @@ const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS
        OR pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)) >= 262144 \
        FROM pg_catalog.pg_class c WHERE c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')), false) AS large \
      FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
-       WITH RECURSIVE up (oid, modifier, not_null) AS (SELECT a.atttypid, a.atttypmod, a.attnotnull UNION ALL \
-         SELECT o.typbasetype, CASE WHEN up.modifier >= 0 THEN up.modifier ELSE o.typtypmod END, \
-         up.not_null OR o.typnotnull FROM up JOIN pg_catalog.pg_type o ON o.oid = up.oid AND o.typtype = 'd') \
-       SELECT t.oid, t.typname, t.typtype, up.modifier, up.not_null FROM up \
-       JOIN pg_catalog.pg_type t ON t.oid = up.oid AND t.typtype <> 'd') b \
+       WITH RECURSIVE up AS (SELECT t.oid, t.typname, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS modifier, \
+         a.attnotnull OR t.typnotnull AS not_null FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid UNION ALL \
+         SELECT t.oid, t.typname, t.typtype, t.typbasetype, t.typtypmod, \
+         CASE WHEN up.modifier >= 0 THEN up.modifier ELSE up.typtypmod END, up.not_null OR t.typnotnull \
+         FROM up JOIN pg_catalog.pg_type t ON t.oid = up.typbasetype WHERE up.typtype = 'd') \
+       SELECT * FROM up WHERE up.typtype <> 'd') b \
      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = '' \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND ";
 

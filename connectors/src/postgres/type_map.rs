@@ -96,6 +96,20 @@ impl PgType {
             _ => Self::Other,
         }
     }
+
+    /// About how many bytes a value has in the server's binary form; `None` if the type sets no bound.
+    pub fn width(self) -> Option<usize> {
+        Some(match self {
+            Self::Bool | Self::Char => 1,
+            Self::Int2 => 2,
+            Self::Int4 | Self::Oid | Self::Float4 | Self::Date => 4,
+            Self::Int8 | Self::Float8 | Self::Money | Self::Time | Self::Timestamp | Self::TimestampTz => 8,
+            Self::TimeTz => 12,
+            Self::Uuid | Self::Point => 16,
+            Self::Numeric(Some((precision, _))) => 8 + usize::try_from(precision).ok()? / 2,
+            _ => return None,
+        })
+    }
 }
 
 /// Precision and scale of a numeric's modifier; the scale may be negative since PostgreSQL 15.
@@ -265,6 +279,13 @@ pub fn connect_schema(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_types_bound_their_values() {
+        assert_eq!(PgType::TimeTz.width(), Some(12));
+        assert_eq!(PgType::Numeric(Some((12, 2))).width(), Some(14));
+        assert_eq!([PgType::Numeric(None), PgType::Text, PgType::Array].map(PgType::width), [None; 3]);
+    }
 
     #[test]
     fn numeric_table_of_the_original() {

@@ -161,6 +161,14 @@ impl fmt::Debug for Client {
     }
 }
 
+/// Whether servers may have to show certificates: those of https URLs, or a proxy that the environment names. Like Java's,
+/// a client of http URLs follows no redirection to https.
+fn may_use_tls(bases: &[Base]) -> bool {
+    let named = |name: &&str| std::env::var_os(name).is_some();
+    let proxied = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].iter().any(named);
+    proxied || bases.iter().any(|base| base.url.scheme() == "https")
+}
+
 impl Client {
     /// A client; connects to nothing yet.
     pub fn new(config: ClientConfig) -> Result<Client, ClientError> {
@@ -171,8 +179,8 @@ impl Client {
         }
         let mut http =
             reqwest::Client::builder().connect_timeout(config.connect_timeout).timeout(config.request_timeout);
-        if bases.iter().all(|base| base.url.scheme() == "http") {
-            // Reading the system's certificates takes longer than all else that starts a task.
+        if !may_use_tls(&bases) {
+            // Each task has a client, and each would read and parse the system's hundreds of certificates.
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|err| invalid(err.to_string()))?;

@@ -78,6 +78,10 @@ pub trait Kafka: Send + Sync + std::fmt::Debug {
     /// What the broker refuses, in its words.
     async fn create_topic(&self, topic: &NewTopic) -> Result<bool>;
 
+    /// Asks for a topic as a producer's first metadata request does, which creates it where the brokers do that by
+    /// themselves. A wish: what fails is told when records are sent.
+    async fn auto_create(&self, _topic: &str) {}
+
     /// The number of partitions of a topic, `None` if it does not exist.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// The way of one task.
 pub(super) struct Delivery {
     way: Way,
+    /// Whether records go to the worker's own cluster.
+    pub(super) here: bool,
     /// Source offsets that hold once they are committed.
     committable: Checkpoints,
     committed_at: Instant,
@@ -166,7 +168,7 @@ impl Delivery {
         } else {
             Way::AtLeastOnce { producer: context.kafka.producer(&settings)?, acks: Acks::default() }
         };
-        Ok(Self { way, committable: Checkpoints::new(), committed_at: Instant::now() })
+        Ok(Self { way, here: !elsewhere, committable: Checkpoints::new(), committed_at: Instant::now() })
     }
 
     /// Hands batches over, and the source offsets that hold once they and all before them are in the log.

@@ -186,7 +186,13 @@ impl Chunk {
 
 async fn send(context: &TaskContext, pipe: &mut Pipe, batches: Vec<SourceBatch>) -> Result<()> {
     let mut chunk = Chunk::default();
+    if pipe.chain.is_empty() {
+        pipe.topics.create_together(context, batches.iter().map(|batch| &batch.topic), pipe.delivery.here).await;
+    }
     for mut batch in batches {
+        if batch.is_announcement() {
+            continue;
+        }
         let source = batch.source_offset.take().map(|offset| (batch.source_partition.clone(), offset));
         let records = std::mem::replace(&mut batch.records, SourceRecords::Made(Vec::new()));
         if pipe.chain.is_empty() {

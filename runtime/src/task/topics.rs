@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use fancy_regex::Regex;
+use futures_util::StreamExt;
 use towline_connectors::api::{Error, ErrorKind, Props, Result};
 
 use super::chain::entries;
@@ -118,6 +119,9 @@ impl TopicRules {
     }
 }
 
+/// So many topics are created at once, each of which may hold a thread while the disk writes.
+const SIDE_BY_SIDE: usize = 16;
+
 /// Remembers which topics are known to exist and are tracked.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
@@ -139,9 +143,19 @@ impl Topics {
         if self.known.contains(topic) {
             return Ok(());
         }
-        if let Some(new) = self.rules.topic(topic)
-            && context.kafka.partitions(topic).await?.is_none()
-        {
+        self.create(context, topic).await?;
+        if context.worker.boolean("topic.tracking.enable") {
+            let used = TopicUse { topic: topic.to_string(), task: context.task };
+            context.stores.status.note_topic(&context.connector, &used, now_ms());
+        }
+        self.known.insert(topic.clone());
+        Ok(())
+    }
+
+    /// Creates the topic by the rules if it is missing.
+    async fn create(&self, context: &TaskContext, topic: &Arc<str>) -> Result<()> {
+        let Some(new) = self.rules.topic(topic) else { return Ok(()) };
+        if context.kafka.partitions(topic).await?.is_none() {
             let created = context.kafka.create_topic(&new).await.map_err(|error| match error.kind() {
                 ErrorKind::Retriable => error,
                 _ => Error::fatal(format!(
@@ -155,12 +169,31 @@ impl Topics {
                 tracing::info!(connector = %context.connector, task = context.task, %topic, partitions = new.partitions, "created topic");
             }
         }
-        if context.worker.boolean("topic.tracking.enable") {
-            let used = TopicUse { topic: topic.to_string(), task: context.task };
-            context.stores.status.note_topic(&context.connector, &used, now_ms());
-        }
-        self.known.insert(topic.clone());
         Ok(())
+    }
+
+    /// Creates those of these topics that are missing, side by side, so that they share the broker's work, and groups
+    /// that wait for them rebalance once; `here` if records go to the worker's own cluster, which may create them by
+    /// itself. What fails is told by [`Self::ensure`] when a record needs the topic.
+    pub(super) async fn create_together<'a>(
+        &self,
+        context: &TaskContext,
+        topics: impl Iterator<Item = &'a Arc<str>>,
+        here: bool,
+    ) {
+        let mut new: Vec<&Arc<str>> = topics.filter(|topic| !topic.is_empty() && !self.is_known(topic)).collect();
+        new.sort_unstable();
+        new.dedup();
+        let create = |topic: &'a Arc<str>| async move {
+            if self.rules.topic(topic).is_some() {
+                if let Err(error) = self.create(context, topic).await {
+                    tracing::debug!(%topic, %error, "topic is not created yet");
+                }
+            } else if here {
+                context.kafka.auto_create(topic).await;
+            }
+        };
+        futures_util::stream::iter(new).for_each_concurrent(SIDE_BY_SIDE, create).await;
     }
 }
 

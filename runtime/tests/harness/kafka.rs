@@ -51,6 +51,13 @@ impl Consumer {
     }
 }
 
+/// The names of all topics.
+pub fn topics(bootstrap: &str) -> Vec<String> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let metadata = consumer.fetch_metadata(None, Duration::from_secs(30)).unwrap();
+    metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
+}
+
 /// Writes one record and waits until it is in the log.
 pub fn produce(bootstrap: &str, topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) {
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();

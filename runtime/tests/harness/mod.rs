@@ -4,7 +4,7 @@ mod kafka;
 mod postgres;
 mod server;
 
-pub use kafka::{Consumer, produce};
+pub use kafka::{Consumer, produce, topics};
 pub use postgres::Postgres;
 pub use server::{Towline, TowlineOptions};
 

@@ -21,8 +21,10 @@ use crate::postgres::copy_encode::{put_header, put_trailer};
 const CHUNK: usize = 64 * 1024;
 /// Bytes that are staged at once: so much is made while the server writes as much.
 const STAGED_BYTES: usize = 4 * 1024 * 1024;
-/// Records whose schemas change, or whose keys come again, more often in a put are better sorted first.
+/// Records whose schemas change, or whose keys come again, more often in a put are better sorted first,
 const MOST_COPIES: usize = 16;
+/// unless so many records share a COPY on average, as those of many tables do.
+const WORTH_A_COPY: usize = 100;
 
 impl SinkConfig {
     /// Whether plain rows may go the straight way.
@@ -123,7 +125,7 @@ impl<'a> Walk<'a> {
         buffer: &mut Vec<u8>,
     ) -> Result<Result<(), Unfit>, PutError> {
         self.copies += 1;
-        if self.copies > MOST_COPIES {
+        if self.is_torn() {
             return Ok(Err(Unfit));
         }
         let patience = session.patience;
@@ -151,6 +153,11 @@ impl<'a> Walk<'a> {
         ended
     }
 
+    /// Whether the records are better sorted.
+    fn is_torn(&self) -> bool {
+        self.copies > MOST_COPIES && self.index < self.copies * WORTH_A_COPY
+    }
+
     /// As [`Self::copy`], but by the stage: while the server writes what is staged, the next rows are made.
     pub(super) async fn stage(
         &mut self,
@@ -171,7 +178,7 @@ impl<'a> Walk<'a> {
         let mut filled = self.fill_up(plan, alike, &mut load).await?;
         loop {
             self.copies += usize::from(filled == Filled::Again);
-            if filled == Filled::Odd || self.copies > MOST_COPIES {
+            if filled == Filled::Odd || self.is_torn() {
                 return Ok(Err(Unfit));
             }
             let written = load.write(session, plan, config.insert_mode, std::mem::replace(&mut used, true));

@@ -22,6 +22,9 @@ use crate::postgres::numeric::RawNumeric;
 use crate::postgres::temporal::Zone;
 use crate::postgres::type_map::PgType;
 
+/// Without statistics the server expects few rows of any range, and would collect and sort all that are left for each page.
+const ALONG_THE_INDEX: &str = "SET LOCAL enable_bitmapscan = off; ";
+
 /// Why a page ended early.
 #[derive(Debug)]
 pub(super) enum PageError {
@@ -67,7 +70,8 @@ pub(super) async fn read(
     batches: &Batches,
 ) -> Result<Size, PageError> {
     let lock = target.shape.as_ref().map_or_else(String::new, |shape| shape.statement.lock());
-    session.run(format!("BEGIN ISOLATION LEVEL {}; {lock}", config.isolation)).await?;
+    let along = if matches!(paging, Paging::Keyset(_)) { ALONG_THE_INDEX } else { "" };
+    session.run(format!("BEGIN ISOLATION LEVEL {}; {along}{lock}", config.isolation)).await?;
     let patience = session.patience;
     let columns = within(patience, shape::columns(session, &target.relation)).await?;
     let shape = match target.shape.take() {

@@ -8,7 +8,7 @@ use super::shape::{self, Relation};
 use super::sql;
 use crate::api::Error;
 use crate::postgres::catalog::{self, Column};
-use crate::postgres::connection::Session;
+use crate::postgres::connection::{Session, within};
 
 /// So many tables are locked at once, with their partitions and indexes: a server has room for some thousand locks.
 const TOGETHER: usize = 100;
@@ -28,7 +28,7 @@ pub(super) async fn prepare_all(
         for some in targets.chunks_mut(TOGETHER) {
             if prepare_together(session, some, config).await.is_err() {
                 // What it is will be told by the one that has it.
-                some.iter_mut().for_each(|target| target.shape = None);
+                some.iter_mut().for_each(|target| (target.shape, target.has_rows) = (None, false));
                 let _ = session.run("ROLLBACK").await;
             }
         }
@@ -75,6 +75,28 @@ async fn prepare_together(
             shape.indexed = found.next().unwrap_or(false);
         }
     }
+    find_rows(session, targets).await?;
     session.run("COMMIT").await?;
+    Ok(())
+}
+
+/// Notes which targets have rows to read, among those whose index tells at once.
+async fn find_rows(session: &mut Session, targets: &mut [Target]) -> Result<(), PageError> {
+    let mut asked = Vec::new();
+    let mut conditions = Vec::new();
+    for target in targets {
+        if let Some(shape) = target.shape.as_ref().filter(|shape| shape.indexed) {
+            conditions.push(shape.statement.any(target.progress));
+            asked.push(target);
+        }
+    }
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("SELECT ARRAY[{}]", conditions.join(", "));
+    // It is of no use to the driver to remember this one.
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).persistent(false);
+    let found: Vec<bool> = within(session.patience, query.fetch_one(&mut session.connection)).await?;
+    asked.into_iter().zip(found).for_each(|(target, found)| target.has_rows = found);
     Ok(())
 }

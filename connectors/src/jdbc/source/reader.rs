@@ -9,14 +9,14 @@ use sqlx::{Executor as _, Row as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batches::Batches;
+use super::batches::{Batches, Size};
 use super::config::{Mode, SourceConfig};
 use super::horizon::{self, Guard, Pending, Waiting};
 use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, ErrorKind, Health, Position, Result};
+use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch, SourceRecords};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
@@ -30,6 +30,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const PAGE_ROWS: usize = 50_000;
 /// and about its bytes.
 const PAGE_BYTES: usize = 4 << 20;
+/// Rows of the first page, if nothing says how large they are.
+const FIRST_ROWS: usize = 2_000;
 
 /// One table or query with its progress.
 #[derive(Debug)]
@@ -43,8 +45,10 @@ pub(super) struct Target {
     pub(super) due: Instant,
     /// Who must end before this target's rows are read.
     pub(super) pending: Option<Pending>,
-    /// Rows of a page, adapted to the size of rows.
-    pub(super) page_rows: usize,
+    /// Rows of a page, adapted to the size of rows once some were read.
+    pub(super) page_rows: Option<usize>,
+    /// Whether it was found to have rows that were not read, at the start.
+    pub(super) has_rows: bool,
     /// Whether the log has the cautions about this target.
     pub(super) told: bool,
     /// Attempts that failed in a row.
@@ -79,10 +83,23 @@ impl Target {
             shape: None,
             due: Instant::now(),
             pending: None,
-            page_rows: 2_000,
+            page_rows: None,
+            has_rows: false,
             told: false,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
             told_reset: false,
+        }
+    }
+
+    /// A batch that says that records of its topic are about to come.
+    fn announcement(&self) -> SourceBatch {
+        SourceBatch {
+            topic: Arc::clone(&self.topic),
+            key_schema: None,
+            value_schema: self.shape.as_ref().map(|shape| Arc::clone(&shape.schema)),
+            records: SourceRecords::Made(Vec::new()),
+            source_partition: Arc::clone(&self.partition),
+            source_offset: None,
         }
     }
 }
@@ -90,6 +107,11 @@ impl Target {
 impl Reader {
     /// Reads until stopped, or until an error that does not pass.
     pub(super) async fn run(mut self) {
+        for target in self.targets.iter().filter(|target| target.has_rows) {
+            if self.batches.send(target.announcement(), Size::default()).await.is_err() {
+                return;
+            }
+        }
         while let Some(next) = self.targets.iter().enumerate().min_by_key(|(_, target)| target.due).map(|(at, _)| at) {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -170,7 +192,7 @@ impl Reader {
             let paging = paging(session, target, config);
             let read = page::read(session, target, config, bound, paging, limits, &self.batches).await?;
             if let Some(average) = read.bytes.checked_div(read.rows) {
-                target.page_rows = (PAGE_BYTES / average.max(1)).clamp(500, PAGE_ROWS);
+                target.page_rows = Some(rows_of_a_page(average));
             }
             let at_bound = bound.id.is_some() && target.progress.id >= bound.id;
             match paging {
@@ -217,7 +239,16 @@ fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
     let many = target.shape.as_ref().is_some_and(|shape| shape.times.len() > 1);
     // FETCH FIRST ... WITH TIES came with PostgreSQL 13; unsigned version 0 means unknown.
     let ties = session.version >= 130_000;
-    if indexed && !many && ties && config.suffix.is_empty() { Paging::Keyset(target.page_rows) } else { Paging::Stream }
+    if !indexed || many || !ties || !config.suffix.is_empty() {
+        return Paging::Stream;
+    }
+    let width = || target.shape.as_ref().and_then(Shape::width);
+    Paging::Keyset(target.page_rows.unwrap_or_else(|| width().map_or(FIRST_ROWS, rows_of_a_page)))
+}
+
+/// Rows of a page, of rows with so many bytes.
+fn rows_of_a_page(bytes: usize) -> usize {
+    (PAGE_BYTES / bytes.max(1)).clamp(500, PAGE_ROWS)
 }
 
 /// How far this round may read.

@@ -66,6 +66,11 @@ impl Shape {
     pub(super) fn table(&self) -> Option<u32> {
         self.columns.first().map(|column| column.relation)
     }
+
+    /// About how many bytes a row has as the server copies it out; `None` if its columns set no bound.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.columns.iter().map(|column| Some(4 + column.kind.width()?)).sum()
+    }
 }
 
 /// The columns as they are now. To be called in a transaction that has run [`sql::lock`].

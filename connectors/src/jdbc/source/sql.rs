@@ -110,6 +110,13 @@ impl Statement {
         sql
     }
 
+    /// The condition that there are rows to read.
+    pub(super) fn any(&self, from: Progress) -> String {
+        let (conditions, _) = self.conditions(from, Bound::default());
+        let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+        format!("EXISTS (SELECT FROM {} WHERE {conditions})", self.from)
+    }
+
     /// The statement that asks for the largest id that is visible, and whether the server is a standby.
     pub(super) fn largest_id(&self) -> Option<String> {
         let id = self.id()?;
@@ -241,6 +248,10 @@ mod tests {
             statement(Mode::Timestamp, PgType::Timestamp).page(from, bound, Paging::Keyset(10)),
             "SELECT \"id\",\"at\" FROM \"s\".\"t\" WHERE \"at\" > '2024-02-29 21:30:45.123456'::timestamp \
              AND \"at\" < '2024-02-29 21:30:46.000000'::timestamp ORDER BY \"at\" ASC FETCH FIRST 10 ROWS WITH TIES"
+        );
+        assert_eq!(
+            statement(Mode::Incrementing, PgType::Timestamp).any(from),
+            "EXISTS (SELECT FROM \"s\".\"t\" WHERE \"id\" > '7'::int8)"
         );
         let both = statement(Mode::TimestampIncrementing, PgType::TimestampTz).page(from, bound, Paging::Stream);
         assert!(both.contains("\"at\" < '2024-02-29 12:30:46.000000+00'::timestamptz"), "{both}");

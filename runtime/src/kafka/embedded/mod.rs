@@ -119,6 +119,12 @@ impl Kafka for Embedded {
         }
     }
 
+    async fn auto_create(&self, topic: &str) {
+        if let Err((error, said)) = self.0.partitions(topic, true).await {
+            tracing::debug!(topic, %error, said, "topic is not there yet");
+        }
+    }
+
     async fn partitions(&self, topic: &str) -> Result<Option<usize>> {
         Ok(self.0.partitions(topic, false).await.ok().and_then(|count| usize::try_from(count).ok()))
     }
