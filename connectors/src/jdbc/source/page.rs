@@ -25,6 +25,9 @@ use crate::postgres::type_map::PgType;
 /// Without statistics the server expects few rows of any range, and would collect and sort all that are left for each page.
 const ALONG_THE_INDEX: &str = "SET LOCAL enable_bitmapscan = off; ";
 
+/// Bytes of a batch that goes beyond its limits to keep rows of one offset together.
+const MOST_TIED: usize = 8 << 20;
+
 /// Why a page ended early.
 #[derive(Debug)]
 pub(super) enum PageError {
@@ -194,7 +197,10 @@ impl Collector<'_> {
             }
         }
         let next = self.place(id, moment.and_then(|(_, moment)| moment))?;
-        let full = (self.rows >= limits.rows || self.data.len() >= limits.bytes).then(|| self.take(next != self.last));
+        // Rows that share an offset stay together: what is cut between them comes again after a crash.
+        let tied = next == self.last && self.mode != Mode::Bulk && self.data.len() < MOST_TIED;
+        let full = self.rows >= limits.rows || self.data.len() >= limits.bytes;
+        let full = (full && !tied).then(|| self.take(next != self.last));
         if next != self.last {
             self.safe = self.last;
             self.last = next;
