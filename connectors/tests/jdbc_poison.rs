@@ -360,6 +360,65 @@ async fn a_statement_that_works_for_no_row_is_no_row_s_fault() {
     assert_eq!(db.text("SELECT count(*) FROM t").await, "35");
 }
 
+/// Nor is a type that may not be used the fault of all values.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_privilege_is_no_row_s_fault() {
+    let db = table(
+        "CREATE SCHEMA hidden; CREATE TYPE hidden.pair AS (a int, b int); CREATE TABLE t (id int, v hidden.pair);
+         CREATE ROLE poor_reader LOGIN PASSWORD 'x'; GRANT SELECT, INSERT ON t TO poor_reader; GRANT CREATE ON SCHEMA public TO poor_reader",
+    )
+    .await;
+    let entries = [("connection.user", "poor_reader"), ("connection.password", "x"), ("max.retries", "0")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let records: Vec<SinkRecord> = (0..40).map(|id| row(i64::from(id), id, "(1,2)")).collect();
+    let error = sink.task.put(&records).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.to_string().contains("permission denied"), "{error}");
+    db.run("GRANT USAGE ON SCHEMA hidden TO poor_reader").await;
+    assert!(sink.task.put(&records).await.unwrap().is_empty());
+    db.run("DROP TABLE t, towline_offsets; DROP OWNED BY poor_reader; DROP ROLE poor_reader").await;
+}
+
+/// A statement that changes nothing works too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_beside_updates_of_nothing_fails_alone() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'old');
+         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.v LIKE 'odd%' THEN EXECUTE format('SELECT 1 FROM %I', NEW.v); END IF; RETURN NEW; END $$;
+         CREATE TRIGGER r BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION look()",
+    )
+    .await;
+    let entries = [("insert.mode", "update"), ("pk.mode", "record_value"), ("pk.fields", "id"), ("max.retries", "0")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let rejected = sink.task.put(&[row(0, 7, "v"), row(1, 1, "odd_secret"), row(2, 8, "v")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [1]);
+    let said = rejected[0].error.trace();
+    assert!(said.contains("SQLSTATE 42P01") && !said.contains("secret"), "{said}");
+}
+
+/// The first rows of a put may all be bad, and the stage not yet made when a load ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_rows_come_first_and_more_than_a_few_fail() {
+    let db = table(
+        "CREATE TABLE t (id int PRIMARY KEY, v text);
+         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.v = 'odd' THEN PERFORM * FROM nowhere; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION look()",
+    )
+    .await;
+    let entries = [("insert.mode", "upsert"), ("pk.mode", "record_value"), ("pk.fields", "id"), ("max.retries", "0")];
+    let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
+    let rejected = sink.task.put(&[row(0, 1, "a\0b"), row(1, 1, "fine"), row(2, 2, "fine")]).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), [0]);
+    sink.task.flush().await.unwrap();
+    let mixed: Vec<SinkRecord> = (3..63).map(|id| row(i64::from(id), id, if id < 40 { "odd" } else { "v" })).collect();
+    let rejected = sink.task.put(&mixed).await.unwrap();
+    assert_eq!(rejected.iter().map(|r| r.index).collect::<Vec<_>>(), (0..37).collect::<Vec<_>>());
+    sink.task.flush().await.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "25");
+}
+
 /// What PostgreSQL's own casts refuse is refused here, and what they take is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_read_as_the_server_reads_them() {

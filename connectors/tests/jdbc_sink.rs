@@ -98,6 +98,62 @@ async fn the_last_of_each_key_stays_however_rows_are_staged() {
     }
 }
 
+/// To ON CONFLICT a null equals nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn upserts_without_a_key_are_rows_of_their_own() {
+    for (kind, size) in [("int", 10), ("int", 60), ("numeric", 60)] {
+        let db = table(&format!("CREATE TABLE t (k {kind} UNIQUE, v text)")).await;
+        let config = props(&db, &[("insert.mode", "upsert"), ("pk.mode", "record_value"), ("pk.fields", "k")]);
+        let mut sink = Sink::open(&config).await.unwrap();
+        let s = schema(&[("k", Type::Int32), ("v", Type::String)]);
+        let put: Vec<SinkRecord> =
+            (0..size).map(|at| record(at, None, &s, vec![Value::Null, Value::from(format!("v{at}"))])).collect();
+        assert!(sink.task.put(&put).await.unwrap().is_empty());
+        assert_eq!(db.text("SELECT count(DISTINCT v) FROM t").await, size.to_string(), "{kind}");
+    }
+}
+
+/// Keys may be equal to the server only: the last row of each counts all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_of_keys_that_differ_in_bytes_stays() {
+    let s = schema(&[("k", Type::String), ("v", Type::String)]);
+    let put = |keys: &[&str]| -> Vec<SinkRecord> {
+        let row =
+            |(at, key): (i64, &&str)| record(at, None, &s, vec![Value::from(*key), Value::from(format!("{key}{at}"))]);
+        (0..).zip(keys).map(row).collect()
+    };
+    for (kind, one, same) in
+        [("citext", "a", "A"), ("numeric", "1.0", "1.00"), ("char(3)", "b", "b "), ("inet", "::1", "0::1")]
+    {
+        for mode in ["update", "upsert"] {
+            let extension = if kind == "citext" { "CREATE EXTENSION citext;" } else { "" };
+            let db = table(&format!(
+                "{extension} CREATE TABLE t (k {kind} PRIMARY KEY, v text); INSERT INTO t VALUES ('{one}', 'old')"
+            ))
+            .await;
+            let config = props(&db, &[("insert.mode", mode), ("pk.mode", "record_value"), ("pk.fields", "k")]);
+            let mut sink = Sink::open(&config).await.unwrap();
+            assert!(sink.task.put(&put(&[one, same, one, same])).await.unwrap().is_empty());
+            assert_eq!(db.text("SELECT string_agg(v, ',') FROM t").await, format!("{same}3"), "{kind}, {mode}");
+        }
+    }
+    let db = table("CREATE EXTENSION citext; CREATE TABLE t (k citext PRIMARY KEY, v text)").await;
+    let keyed = [("insert.mode", "upsert"), ("pk.mode", "record_key"), ("pk.fields", "k"), ("delete.enabled", "true")];
+    let mut sink = Sink::open(&props(&db, &keyed)).await.unwrap();
+    let of = |offset, key: &str, v: Option<&str>| {
+        let value = schema(&[("v", Type::String)]);
+        let mut made = record(offset, None, &value, vec![Value::from(v.unwrap_or_default())]);
+        if v.is_none() {
+            made.record.value = Datum::default();
+        }
+        made.record.key = Datum::new(Arc::new(Schema::new(Type::String)), Value::from(key));
+        made
+    };
+    let put = [of(0, "A", Some("gone")), of(1, "a", None), of(2, "b", None), of(3, "B", Some("there"))];
+    assert!(sink.task.put(&put).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT string_agg(k || v, ',') FROM t").await, "Bthere");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_row_among_staged_ones_fails_alone_and_in_its_place() {
     let db = table("CREATE TABLE t (id int PRIMARY KEY, v text CHECK (v <> 'v5'), w inet)").await;

@@ -322,6 +322,15 @@ async fn values_above_the_limit_are_refused_before_they_are_read() {
             assert!(error.to_string().contains(part), "{error}");
         }
     }
+    // What the user limits is limited however small it is kept.
+    db.run("CREATE TABLE small (id int, v text); ALTER TABLE small ALTER v SET STORAGE MAIN; INSERT INTO small SELECT id, v FROM texts").await;
+    let mut source = Source::open(&of("small", "1000000"), Vec::new()).await.unwrap();
+    let error = loop {
+        if let Err(error) = source.task.poll().await {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("2000000 bytes"), "{error}");
     for (limit, size) in [("-1", None), ("1000000", Some("2000000")), ("2000000", None)] {
         let mut config = of("texts", limit);
         if let Some(size) = size {

@@ -51,7 +51,9 @@ pub struct Column {
     pub generated: bool,
     /// Whether it is `GENERATED ALWAYS AS IDENTITY`.
     pub identity_always: bool,
-    /// Whether its values may be very large: its table, which is no view, keeps a lot out of line.
+    /// Whether it is a table's, not a view's, and of a type whose values may have any size.
+    pub unbounded: bool,
+    /// Whether its table, or one that may be part of it, keeps so much out of line that a value may be very large.
     pub large: bool,
 }
 
@@ -139,9 +141,9 @@ const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS
      pg_catalog.format_type(b.oid, -1) AS unmodified, b.not_null, \
      (a.attidentity <> '' OR coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)) AS counted, \
      a.attidentity::text AS identity, a.attgenerated::text AS generated, a.attrelid, a.attnum, \
-     coalesce(a.attstorage IN ('x', 'e') AND (SELECT c.relkind = 'p' OR c.relhassubclass \
-       OR pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)) >= 262144 \
-       FROM pg_catalog.pg_class c WHERE c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')), false) AS large \
+     coalesce(a.attstorage <> 'p' AND r.relkind IN ('r', 'p', 'm'), false) AS unbounded, \
+     coalesce(r.relkind = 'p' OR r.relhassubclass \
+       OR pg_catalog.pg_relation_size(nullif(r.reltoastrelid, 0)) >= 262144, false) AS large \
      FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ( \
        WITH RECURSIVE up AS (SELECT t.oid, t.typname, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS modifier, \
          a.attnotnull OR t.typnotnull AS not_null FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid UNION ALL \
@@ -149,6 +151,7 @@ const COLUMNS: &str = "SELECT a.attname::text, b.oid AS base, b.typname::text AS
          CASE WHEN up.modifier >= 0 THEN up.modifier ELSE up.typtypmod END, up.not_null OR t.typnotnull \
          FROM up JOIN pg_catalog.pg_type t ON t.oid = up.typbasetype WHERE up.typtype = 'd') \
        SELECT * FROM up WHERE up.typtype <> 'd') b \
+     JOIN pg_catalog.pg_class r ON r.oid = a.attrelid \
      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = '' \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND ";
 
@@ -167,6 +170,7 @@ fn column_of(row: &PgRow) -> Result<Column, sqlx::Error> {
         auto_increment: row.try_get("counted")?,
         generated: !row.try_get::<String, _>("generated")?.is_empty(),
         identity_always: identity == "a",
+        unbounded: row.try_get("unbounded")?,
         large: row.try_get("large")?,
     })
 }

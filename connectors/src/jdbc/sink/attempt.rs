@@ -109,10 +109,12 @@ impl JdbcSinkTask {
             }
             let Ok(plan) = self.plan_or_why(record, Action::Write, None).await? else { return Ok(Err(Unfit)) };
             let Some(session) = &mut self.session else { return Err(Error::retriable("no connection").into()) };
-            let written = if plan.direct && self.config.insert_mode == InsertMode::Insert {
-                walk.copy(session, &plan, &alike, &mut self.buffer).await?
-            } else {
-                walk.stage(session, &plan, &alike, &self.config).await?
+            let insert = self.config.insert_mode == InsertMode::Insert;
+            let written = match (insert && plan.direct, insert || plan.exact_keys) {
+                (true, _) => walk.copy(session, &plan, &alike, &mut self.buffer).await?,
+                (false, true) => walk.stage(session, &plan, &alike, &self.config).await?,
+                // Which rows share a key only the server knows, by their numbers.
+                (false, false) => Err(Unfit),
             };
             if written.is_err() {
                 return Ok(Err(Unfit));

@@ -162,7 +162,12 @@ pub(super) fn is_unfit(error: &Error) -> bool {
 
 /// An error of a statement about a table, never about a record: its transaction is broken. The source tells races.
 fn statement_error(error: sqlx::Error, sql_name: &str) -> Error {
-    let message = format!("could not read or change table {sql_name}: {}", failure::text(&error));
+    let mut message = format!("could not read or change table {sql_name}: {}", failure::text(&error));
+    if failure::is(&error, "0A000") && split_name(sql_name).len() == 3 {
+        message.push_str(
+            "; the first of a name's three parts is the database: shorten the topic with a RegexRouter, or quote the name",
+        );
+    }
     match failure::cause(&error) {
         Cause::Outage => Error::retriable(message),
         Cause::Data | Cause::Statement => Error::fatal(message),

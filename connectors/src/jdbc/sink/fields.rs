@@ -143,7 +143,9 @@ fn key_columns(
                 .collect())
         }
         PkMode::RecordKey | PkMode::RecordHeader => {
-            let schema = key.ok_or_else(|| Error::data("pk.mode=record_key needs a key with a schema"))?;
+            let schema = key.ok_or_else(|| {
+                Error::data(format!("{}=record_key needs a key with a schema", config.dialect.key_mode()))
+            })?;
             match schema.kind {
                 Type::Struct => struct_fields(config, schema, Take::Key, "key"),
                 kind if kind.is_primitive() => match names.as_slice() {

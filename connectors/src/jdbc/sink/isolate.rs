@@ -49,16 +49,19 @@ impl Writer<'_> {
         if run.action == Action::Truncate {
             return self.write(run).await;
         }
-        let mut parts: Vec<&[usize]> = vec![&run.rows];
+        // Rows that have no form are not staged: what does nothing for them tells nothing.
+        let refused: HashSet<usize> = self.rejected.iter().map(|rejected| rejected.index).collect();
+        let rows: Vec<usize> = run.rows.iter().copied().filter(|row| !refused.contains(row)).collect();
+        let mut parts: Vec<&[usize]> = vec![&rows];
         let mut failed = false;
-        let mut written = 0;
+        let mut works = false;
         let mut doubtful: Vec<(usize, sqlx::Error)> = Vec::new();
-        while let Some(rows) = parts.pop() {
-            let within = Within::rows(rows);
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            let within = Within::rows(part);
             let (before, redelivered) = (self.rejected.len(), self.redelivered);
-            let error = match self.attempt(run, within).await {
-                Ok(count) => {
-                    written += count;
+            let error = match self.attempt(run, part).await {
+                Ok(given) => {
+                    works |= given > 0;
                     continue;
                 }
                 Err(error) if failure::cause(&error) == Cause::Outage => return Err(error),
@@ -67,7 +70,7 @@ impl Writer<'_> {
             self.rejected.truncate(before);
             self.redelivered = redelivered;
             self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
-            if let [row] = rows {
+            if let [row] = part {
                 match self.explain(run, *row, &error).await? {
                     Some(why) => self.reject(*row, &run.plan.table, &why),
                     None => doubtful.push((*row, error)),
@@ -78,33 +81,53 @@ impl Writer<'_> {
                 if !std::mem::replace(&mut failed, true) {
                     self.session.run(run.plan.index_stage()).await?;
                 }
-                let (first, second) = rows.split_at(rows.len() / 2);
+                let (first, second) = part.split_at(part.len() / 2);
                 parts.push(second);
                 parts.push(first);
             }
-            if written == 0 && doubtful.len() >= MOST_DOUBTFUL {
-                break;
+            // The last row is among those that are left.
+            if !works && doubtful.len() == MOST_DOUBTFUL && !parts.is_empty() {
+                works = self.works_for(run, &rows[rows.len() - 1..]).await?;
+                if !works {
+                    break;
+                }
             }
         }
         for (row, error) in doubtful {
             // What works for no row is wrong itself.
-            if written == 0 {
+            if !works {
                 return Err(error);
             }
-            self.reject(row, &run.plan.table, &failure::text(&error));
+            let state = failure::state(&error).unwrap_or_default();
+            self.reject(row, &run.plan.table, &format!("the server could not write the row (SQLSTATE {state})"));
         }
         Ok(())
     }
 
-    /// One part of the staged rows, in a savepoint that is released if all went well. Answers how many rows were written.
-    async fn attempt(&mut self, run: &Run, within: Within) -> Result<u64, sqlx::Error> {
+    /// Whether the statement works for a row, which is not written.
+    async fn works_for(&mut self, run: &Run, row: &[usize]) -> Result<bool, sqlx::Error> {
+        let statement = self.statement(run, Within::rows(row));
+        let tried = self.session.run(format!("SAVEPOINT towline; {statement}")).await;
+        self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
+        match tried {
+            Err(error) if failure::cause(&error) == Cause::Outage => Err(error),
+            tried => Ok(tried.map_or_else(|error| failure::cause(&error) == Cause::Data, |_| true)),
+        }
+    }
+
+    /// One part of the staged rows, in a savepoint that is released if all went well. Answers how many of them the
+    /// statement was given.
+    async fn attempt(&mut self, run: &Run, rows: &[usize]) -> Result<usize, sqlx::Error> {
+        let within = Within::rows(rows);
         let statement = self.statement(run, within);
         if run.action == Action::Write && self.config.insert_mode == InsertMode::Insert {
             self.session.run("SAVEPOINT towline").await?;
-            self.take_redelivered(&run.plan, within).await?;
-            self.session.run(format!("{statement}; RELEASE SAVEPOINT towline")).await
+            let taken = self.take_redelivered(&run.plan, within).await?;
+            self.session.run(format!("{statement}; RELEASE SAVEPOINT towline")).await?;
+            Ok(rows.len().saturating_sub(taken))
         } else {
-            self.session.run(format!("SAVEPOINT towline; {statement}; RELEASE SAVEPOINT towline")).await
+            self.session.run(format!("SAVEPOINT towline; {statement}; RELEASE SAVEPOINT towline")).await?;
+            Ok(rows.len())
         }
     }
 
@@ -157,9 +180,10 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Takes rows off the stage that the table has already: same rows are redelivered, others in conflict.
-    async fn take_redelivered(&mut self, plan: &WritePlan, within: Within) -> Result<(), sqlx::Error> {
-        let Some(sql) = plan.take_stored(within) else { return Ok(()) };
+    /// Takes rows off the stage that the table has already: same rows are redelivered, others in conflict. Answers how
+    /// many.
+    async fn take_redelivered(&mut self, plan: &WritePlan, within: Within) -> Result<usize, sqlx::Error> {
+        let Some(sql) = plan.take_stored(within) else { return Ok(0) };
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.session.connection);
         let found = connection::within(self.session.patience, query).await?;
         for row in &found {
@@ -175,35 +199,45 @@ impl Writer<'_> {
                 self.reject(place, &plan.table, &said);
             }
         }
+        let mut taken = found.len();
         if let Some(sql) = plan.take_repeated(within) {
-            self.redelivered += self.session.run(sql).await?;
+            let repeated = self.session.run(sql).await?;
+            self.redelivered += repeated;
+            taken += usize::try_from(repeated).unwrap_or(usize::MAX);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// What was wrong with a row, with the column where that can be found out; `None` if it may have been the statement.
     async fn explain(&mut self, run: &Run, row: usize, error: &sqlx::Error) -> Result<Option<String>, sqlx::Error> {
         let doubtful = failure::cause(error) == Cause::Statement;
         let said = if doubtful { failure::text_of_value(error) } else { failure::text(error) };
-        if !doubtful && (!failure::is_of_value(error) || self.explained >= MOST_EXPLAINED) {
-            return Ok(Some(said));
+        if self.explained >= MOST_EXPLAINED || (!doubtful && !failure::is_of_value(error)) {
+            return Ok((!doubtful).then_some(said));
         }
         self.explained += 1;
-        for (column, cast) in run.plan.casts(Within::rows(&[row])) {
-            self.session.run("SAVEPOINT towline").await?;
-            let cast = self.session.run(cast).await;
-            self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
-            match cast {
-                Ok(_) => {}
-                Err(error) if failure::cause(&error) != Cause::Outage => {
-                    return Ok(Some(format!("{}: {said}", run.plan.describe(column))));
-                }
-                Err(error) => return Err(error),
+        for ((column, cast), (_, idle)) in run.plan.casts(Within::rows(&[row])).zip(run.plan.casts(Within::NONE)) {
+            let Err(error) = self.tried(cast).await? else { continue };
+            // A type that can't be used at all is no value's fault.
+            if failure::cause(&error) == Cause::Statement && self.tried(idle).await?.is_err() {
+                return Ok(None);
             }
+            return Ok(Some(format!("{}: {said}", run.plan.describe(column))));
         }
         Ok((!doubtful).then(|| match run.plan.describe_type_in(&said) {
             Some(column) => format!("{column}: {said}"),
             None => said,
         }))
+    }
+
+    /// What a query says, apart from outages, without any effect.
+    async fn tried(&mut self, query: String) -> Result<Result<(), sqlx::Error>, sqlx::Error> {
+        self.session.run("SAVEPOINT towline").await?;
+        let tried = self.session.run(query).await;
+        self.session.run("ROLLBACK TO SAVEPOINT towline; RELEASE SAVEPOINT towline").await?;
+        match tried {
+            Err(error) if failure::cause(&error) == Cause::Outage => Err(error),
+            tried => Ok(tried.map(|_| ())),
+        }
     }
 }

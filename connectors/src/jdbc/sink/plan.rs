@@ -32,7 +32,12 @@ struct PlannedColumn {
     key: bool,
     /// Whether UPDATE may set it: identities that are always generated refuse that.
     settable: bool,
+    /// Whether equal values have equal bytes.
+    exact: bool,
 }
+
+/// A field of a tuple that is null.
+const NULL_FIELD: [u8; 4] = (-1_i32).to_be_bytes();
 
 /// Which staged rows a statement is about, by their numbers.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +46,8 @@ pub(super) struct Within(Option<(usize, usize)>);
 impl Within {
     /// All.
     pub(super) const ALL: Self = Self(None);
+    /// None at all.
+    pub(super) const NONE: Self = Self(Some((1, 0)));
 
     /// These, which are in ascending order and without others between them.
     pub(super) fn rows(rows: &[usize]) -> Self {
@@ -65,6 +72,8 @@ pub(super) struct WritePlan {
     overriding: &'static str,
     /// The columns of a unique key that are all written; which row a record could collide with.
     unique: Option<Vec<usize>>,
+    /// Whether keys that are equal to the server are so in bytes; `citext` and numbers as text are not.
+    pub(super) exact_keys: bool,
 }
 
 impl WritePlan {
@@ -87,7 +96,16 @@ impl WritePlan {
         let unique = table.keys.iter().find_map(|key| {
             key.columns.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect()
         });
-        Self { table: table.name.quoted(), stage: stage_name(&columns), columns, direct, overriding, unique }
+        let exact_keys = columns.iter().filter(|column| column.key).all(|column| column.exact);
+        Self {
+            table: table.name.quoted(),
+            stage: stage_name(&columns),
+            columns,
+            direct,
+            overriding,
+            unique,
+            exact_keys,
+        }
     }
 
     /// Appends a record as a tuple, with its number in front if staged. On an error nothing is left of it.
@@ -115,12 +133,15 @@ impl WritePlan {
         Ok(())
     }
 
-    /// Appends the key columns of a record: equal bytes, equal keys.
-    pub(super) fn encode_key(&self, record: &SinkRecord, out: &mut Vec<u8>) -> Result<(), (&str, EncodeError)> {
+    /// Appends the key columns of a record: equal bytes, equal keys. False if one is null, which equals no other.
+    pub(super) fn encode_key(&self, record: &SinkRecord, out: &mut Vec<u8>) -> Result<bool, (&str, EncodeError)> {
+        let mut whole = true;
         for column in self.columns.iter().filter(|column| column.key) {
+            let start = out.len();
             column.encoder.encode(&column.take.of(record), out).map_err(|error| (&*column.name, error))?;
+            whole &= out[start..] != NULL_FIELD;
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// A column for messages: its name, the kind of value that comes, and its type.
@@ -247,23 +268,32 @@ impl WritePlan {
     pub(super) fn apply(&self, mode: InsertMode, within: Within) -> String {
         match mode {
             InsertMode::Update => self.update(within),
-            InsertMode::Insert => self.insert(within),
-            InsertMode::Upsert => format!("{}{}", self.insert(within), self.on_conflict()),
+            InsertMode::Insert => self.insert(within, &self.rows(within, false)),
+            InsertMode::Upsert => {
+                format!("{}{}", self.insert(within, &self.rows(within, true)), self.on_conflict())
+            }
         }
     }
 
-    fn insert(&self, within: Within) -> String {
+    fn insert(&self, within: Within, rows: &str) -> String {
         let values = join((0..self.columns.len()).map(|at| self.assigned(at, "s")), ",");
         // All of a stage that was filled once are read in their order anyway.
         let order = if within.0.is_some() { " ORDER BY s.n" } else { "" };
-        format!(
-            "INSERT INTO {} ({}){} SELECT {values} FROM {} s{}{order}",
-            self.table,
-            self.names(),
-            self.overriding,
-            self.stage,
-            within.condition("s", " WHERE ")
-        )
+        format!("INSERT INTO {} ({}){} SELECT {values} FROM {rows}{order}", self.table, self.names(), self.overriding,)
+    }
+
+    /// Staged rows, each that `each_key_once` leaves the last of its key.
+    fn rows(&self, within: Within, each_key_once: bool) -> String {
+        let rows = format!("{} s{}", self.stage, within.condition("s", " WHERE "));
+        if self.exact_keys || !each_key_once {
+            return rows;
+        }
+        let keys = (0..self.columns.len()).filter(|at| self.columns[*at].key).map(|at| self.staged(at, "s"));
+        let keys: Vec<String> = keys.collect();
+        // A null equals no other.
+        let null = join(keys.iter().map(|key| format!("{key} IS NULL")), " OR ");
+        let by = format!("{}, CASE WHEN {null} THEN s.n END", keys.join(", "));
+        format!("(SELECT DISTINCT ON ({by}) s.* FROM {rows} ORDER BY {by}, s.n DESC) s")
     }
 
     fn on_conflict(&self) -> String {
@@ -284,12 +314,12 @@ impl WritePlan {
             return "SELECT 1".to_owned();
         }
         let keys = self.keys_equal("t");
-        format!(
-            "UPDATE {} t SET {sets} FROM {} s WHERE {keys}{}",
-            self.table,
-            self.stage,
-            within.condition("s", " AND ")
-        )
+        let (rows, part) = if self.exact_keys {
+            (format!("{} s", self.stage), within.condition("s", " AND "))
+        } else {
+            (self.rows(within, true), String::new())
+        };
+        format!("UPDATE {} t SET {sets} FROM {rows} WHERE {keys}{part}", self.table)
     }
 
     /// Empties the table.
@@ -324,7 +354,7 @@ impl WritePlan {
     /// same in all that would be written. `None` without a unique key: there an equal row is no redelivery.
     pub(super) fn take_stored(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
-        let same = self.same("t", |at| format!("t.{}", self.columns[at].sql));
+        let same = self.same(|at| format!("t.{}", self.columns[at].sql));
         let found =
             join(key.iter().map(|at| format!("t.{} = {}", self.columns[*at].sql, self.staged(*at, "s"))), " AND ");
         let part = within.condition("s", " AND ");
@@ -334,14 +364,14 @@ impl WritePlan {
     /// Takes staged rows off that repeat an earlier one of them.
     pub(super) fn take_repeated(&self, within: Within) -> Option<String> {
         let key = self.unique.as_ref()?;
-        let same = self.same("e", |at| self.staged(at, "e"));
+        let same = self.same(|at| self.staged(at, "e"));
         let equal =
             join(key.iter().map(|at| format!("{} = {}", self.staged(*at, "e"), self.staged(*at, "s"))), " AND ");
         let (part, others) = (within.condition("s", " AND "), within.condition("e", " AND "));
         Some(format!("DELETE FROM {0} s USING {0} e WHERE {equal} AND e.n < s.n AND {same}{part}{others}", self.stage))
     }
 
-    fn same(&self, _alias: &str, other: impl Fn(usize) -> String) -> String {
+    fn same(&self, other: impl Fn(usize) -> String) -> String {
         join(
             (0..self.columns.len()).map(|at| {
                 let cast = if self.columns[at].comparable { "" } else { "::text" };
@@ -385,6 +415,19 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
         settable: !field.key && !column.identity_always,
+        exact: has_exact_bytes(column),
+    }
+}
+
+/// Whether equal values of a column are equal as they are sent.
+fn has_exact_bytes(column: &Column) -> bool {
+    use PgType as P;
+    match column.kind {
+        // Of char(n) blanks at the end do not count.
+        P::Text => !matches!(&*column.unmodified, "character" | "bpchar"),
+        P::Int2 | P::Int4 | P::Int8 | P::Oid | P::Bool | P::Bytea | P::Uuid | P::Char => true,
+        P::Date | P::Time | P::Timestamp | P::TimestampTz | P::Bit(_) => true,
+        _ => false,
     }
 }
 
@@ -427,6 +470,7 @@ mod tests {
             auto_increment: false,
             generated: false,
             identity_always: false,
+            unbounded: false,
             large: false,
         };
         let table = Table {

@@ -171,9 +171,6 @@ impl<'a> Walk<'a> {
         let mut load = Load::new(Vec::new(), STAGED_BYTES, most_rows, keys());
         let mut next = Load::new(Vec::new(), STAGED_BYTES, most_rows, keys());
         let mut used = self.used.contains(&plan.stage);
-        if !used {
-            self.used.push(plan.stage.clone());
-        }
         self.copies += 1;
         let mut filled = self.fill_up(plan, alike, &mut load).await?;
         loop {
@@ -181,7 +178,12 @@ impl<'a> Walk<'a> {
             if filled == Filled::Odd || self.is_torn() {
                 return Ok(Err(Unfit));
             }
-            let written = load.write(session, plan, config.insert_mode, std::mem::replace(&mut used, true));
+            let staged = load.rows > 0;
+            let written = load.write(session, plan, config.insert_mode, used);
+            if staged && !used {
+                used = true;
+                self.used.push(plan.stage.clone());
+            }
             if !matches!(filled, Filled::Full | Filled::Again) {
                 written.await?;
                 return Ok(Ok(()));
@@ -259,7 +261,8 @@ impl Load {
         let Some((keys, by)) = &mut self.keys else { return true };
         let end = self.bytes.len();
         // A key that does not fit its column keeps the row from being written too.
-        let known = plan.encode_key(record, &mut self.bytes).is_ok() && !keys.insert(by.hash_one(&self.bytes[end..]));
+        let whole = plan.encode_key(record, &mut self.bytes) == Ok(true);
+        let known = whole && !keys.insert(by.hash_one(&self.bytes[end..]));
         self.bytes.truncate(end);
         !known
     }

@@ -48,7 +48,7 @@ fn in_order(items: Vec<Item>, mode: InsertMode, records: &[SinkRecord]) -> Vec<R
     for item in items {
         let mut key = Vec::new();
         let unique = item.action == Action::Write && mode != InsertMode::Insert;
-        let keyed = unique && item.plan.encode_key(&records[item.index], &mut key).is_ok();
+        let keyed = unique && item.plan.encode_key(&records[item.index], &mut key) == Ok(true);
         match runs.last_mut() {
             Some(run)
                 if item.action == run.action
@@ -112,8 +112,11 @@ struct Segment {
 
 impl Segment {
     fn takes(&self, item: &Item) -> bool {
-        let plan = if item.action == Action::Delete { &self.deletions } else { &self.writes };
-        plan.as_ref().is_none_or(|plan| Arc::ptr_eq(plan, &item.plan))
+        let delete = item.action == Action::Delete;
+        let (plan, other) = if delete { (&self.deletions, &self.writes) } else { (&self.writes, &self.deletions) };
+        // Where bytes do not tell which keys are equal, deletions can't go before what is written.
+        let apart = other.is_none() || item.plan.exact_keys;
+        apart && plan.as_ref().is_none_or(|plan| Arc::ptr_eq(plan, &item.plan))
     }
 
     fn push(&mut self, item: Item) {
@@ -130,7 +133,7 @@ impl Segment {
         for item in &self.items {
             key.clear();
             let delete = item.action == Action::Delete;
-            if item.plan.encode_key(&records[item.index], &mut key).is_err() {
+            if item.plan.encode_key(&records[item.index], &mut key) != Ok(true) {
                 unknown.push((item.index, delete));
                 continue;
             }

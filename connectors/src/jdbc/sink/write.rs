@@ -41,7 +41,7 @@ impl Writer<'_> {
         let most = self.config.batch_rows.unwrap_or(if direct { usize::MAX } else { STAGED_ROWS });
         for rows in run.rows.chunks(most) {
             if direct {
-                self.copy_all(&run.plan, &run.plan.copy(), rows).await?;
+                self.copy_all(&run.plan, &run.plan.copy(), rows, false).await?;
             } else {
                 self.stage(&run.plan, rows).await?;
                 self.session.run(self.statement(run, Within::ALL)).await?;
@@ -61,7 +61,9 @@ impl Writer<'_> {
     /// Fills the staging table with these rows.
     async fn stage(&mut self, plan: &WritePlan, rows: &[usize]) -> Result<(), sqlx::Error> {
         self.empty_stage(plan).await?;
-        self.copy_all(plan, &plan.copy_stage(false), rows).await
+        // Numbers tell which of one key is the last.
+        let numbered = !plan.exact_keys;
+        self.copy_all(plan, &plan.copy_stage(numbered), rows, numbered).await
     }
 
     /// Makes sure that the staging table is there, and empty.
@@ -123,8 +125,14 @@ impl Writer<'_> {
     }
 
     /// Copies rows, rejecting those that have no form for the table.
-    async fn copy_all(&mut self, plan: &WritePlan, sql: &str, rows: &[usize]) -> Result<(), sqlx::Error> {
-        let (refused, copied) = self.copy(plan, sql, rows, false).await;
+    async fn copy_all(
+        &mut self,
+        plan: &WritePlan,
+        sql: &str,
+        rows: &[usize],
+        numbered: bool,
+    ) -> Result<(), sqlx::Error> {
+        let (refused, copied) = self.copy(plan, sql, rows, numbered).await;
         for (row, why) in refused {
             self.reject(row, &plan.table, &why);
         }

@@ -74,7 +74,7 @@ pub(super) struct SourceConfig {
     /// Rows of a returned batch, if the user limits them.
     pub(super) batch_rows: Option<usize>,
     /// The largest value that may come from a table's column.
-    pub(super) max_value_bytes: Option<u64>,
+    pub(super) value_limit: Option<ValueLimit>,
     pub(super) delay_millis: i64,
     pub(super) decode: DecodeOptions,
     pub(super) initial_timestamp: InitialTimestamp,
@@ -326,7 +326,8 @@ fn connector_keys(def: ConfigDef) -> ConfigDef {
             Long,
             "67108864",
             "A larger value of a table's column is refused before it is read, so that it takes no memory; -1 for no limit. \
-             Where it is not set, a larger producer.override.max.request.size counts.",
+             Where it is not set, a larger producer.override.max.request.size counts, and errors.tolerance=all reads such \
+             values to pass over them.",
         )
         .importance(Importance::Low),
     )
@@ -411,10 +412,7 @@ impl SourceConfig {
             batch_rows: props
                 .contains_key("batch.max.rows")
                 .then(|| usize::try_from(config.integer("batch.max.rows")).unwrap_or(1).max(1)),
-            max_value_bytes: u64::try_from(config.integer("max.value.bytes")).ok().map(|most| {
-                let sent = props.get("producer.override.max.request.size").and_then(|size| size.parse().ok());
-                if props.contains_key("max.value.bytes") { most } else { most.max(sent.unwrap_or(0)) }
-            }),
+            value_limit: value_limit(&config, props),
             delay_millis: config.integer("timestamp.delay.interval.ms"),
             decode: DecodeOptions {
                 numeric: match numeric {
@@ -457,6 +455,25 @@ impl SourceConfig {
         let mapped = self.timestamp_mapping.iter().find(|(regex, _)| regex.is_match(dotted));
         mapped.map_or_else(|| self.timestamps.clone(), |(_, columns)| columns.clone())
     }
+}
+
+/// How large values may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ValueLimit {
+    pub(super) bytes: u64,
+    /// Whether the user set it: it counts for every column then, not only where values may well be that large.
+    pub(super) everywhere: bool,
+}
+
+fn value_limit(config: &Config, props: &Props) -> Option<ValueLimit> {
+    let bytes = u64::try_from(config.integer("max.value.bytes")).ok()?;
+    let everywhere = props.contains_key("max.value.bytes");
+    let tolerant = props.get("errors.tolerance").is_some_and(|tolerance| tolerance.eq_ignore_ascii_case("all"));
+    if tolerant && !everywhere {
+        return None;
+    }
+    let sent = props.get("producer.override.max.request.size").and_then(|size| size.parse().ok()).unwrap_or(0);
+    Some(ValueLimit { bytes: if everywhere { bytes } else { bytes.max(sent) }, everywhere })
 }
 
 fn isolation(text: &str) -> &'static str {

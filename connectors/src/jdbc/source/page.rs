@@ -143,7 +143,7 @@ pub(super) async fn read(
 fn unread(error: sqlx::Error, label: &str, config: &SourceConfig) -> PageError {
     let found = error.as_database_error().filter(|_| failure::is(&error, "22P02"));
     let Some(found) = found.and_then(|answer| sql::too_large(answer.message())) else { return error.into() };
-    let limit = config.max_value_bytes.unwrap_or_default();
+    let limit = config.value_limit.map_or(0, |limit| limit.bytes);
     PageError::Failed(Error::fatal(format!(
         "a row of {label} has {found}, above max.value.bytes={limit}: nothing of it was read. To move it raise that, \
          producer.override.max.request.size and the topic's max.message.bytes; else leave the row or the column out with a \

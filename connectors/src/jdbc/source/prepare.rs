@@ -93,6 +93,8 @@ async fn find_rows(session: &mut Session, targets: &mut [Target]) -> Result<(), 
     if conditions.is_empty() {
         return Ok(());
     }
+    // Without statistics the server would look through whole tables for rows that are not there.
+    session.run("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off").await?;
     let sql = format!("SELECT ARRAY[{}]", conditions.join(", "));
     // It is of no use to the driver to remember this one.
     let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).persistent(false);

@@ -122,6 +122,7 @@ async fn query_columns(session: &mut Session, query: &str) -> Result<Vec<Column>
                     auto_increment: false,
                     generated: false,
                     identity_always: false,
+                    unbounded: false,
                     large: false,
                 }
             }
@@ -185,8 +186,9 @@ pub(super) fn layout(
         if !select.is_empty() {
             select.push(',');
         }
-        let limit = config.max_value_bytes.filter(|_| column.large && matches!(relation, Relation::Table(_)));
-        select.push_str(&sql::selected(column, cast, limit));
+        let guarded = matches!(relation, Relation::Table(_)) && column.unbounded;
+        let limit = config.value_limit.filter(|limit| guarded && (limit.everywhere || column.large));
+        select.push_str(&sql::selected(column, cast, limit.map(|limit| limit.bytes)));
         fields.push(Field::new(Arc::clone(&column.name), schema));
         decoders.push((Arc::clone(&column.name), decoder));
     }

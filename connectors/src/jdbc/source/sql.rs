@@ -64,9 +64,10 @@ pub(super) fn selected(column: &Column, cast: &str, limit: Option<u64>) -> Strin
     };
     // A number that is none is the one error with words of ours that plain SQL has.
     let said = literal(&format!(" bytes in column \"{}\"", column.name));
+    // Null where the value is null, which is asked about too.
+    let told = format!("'{TOO_LARGE}' OPERATOR(pg_catalog.||) pg_catalog.{size}::text OPERATOR(pg_catalog.||) {said}");
     format!(
-        "CASE WHEN pg_catalog.{size} > {} AND ('{TOO_LARGE}' || pg_catalog.{size} || {said})::int4 IS NULL THEN NULL \
-         ELSE {name}{cast} END",
+        "CASE WHEN pg_catalog.{size} > {} AND ({told})::int4 IS NULL THEN NULL ELSE {name}{cast} END",
         limit.unwrap_or_default()
     )
 }

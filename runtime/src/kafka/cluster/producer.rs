@@ -24,7 +24,8 @@ impl ClusterProducer {
             [
                 ("acks", "all"),
                 ("enable.idempotence", "true"),
-                ("linger.ms", "2"),
+                // As Kafka 4.
+                ("linger.ms", "5"),
                 ("batch.size", "1000000"),
                 ("batch.num.messages", "50000"),
                 ("queue.buffering.max.messages", "500000"),
