@@ -8,12 +8,12 @@ use super::config::{InsertMode, SinkConfig};
 use super::destination::columns_for;
 use super::fields::{PlannedField, Take};
 use crate::api::{Error, Result, SinkRecord};
-use crate::data::Type;
+use crate::data::{Logical, Schema, Type};
 use crate::postgres::catalog::{Column, Table, UniqueKey};
 use crate::postgres::copy_encode::put_count;
 use crate::postgres::field_encoder::{EncodeError, FieldEncoder};
 use crate::postgres::quote::identifier;
-use crate::postgres::type_map::PgType;
+use crate::postgres::type_map::{PgType, UNCONSTRAINED_SCALE};
 
 /// One column of a plan.
 #[derive(Debug)]
@@ -415,14 +415,20 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
         settable: !field.key && !column.identity_always,
-        exact: has_exact_bytes(column),
+        exact: has_exact_bytes(column, &field.schema),
     }
 }
 
 /// Whether equal values of a column are equal as they are sent.
-fn has_exact_bytes(column: &Column) -> bool {
+fn has_exact_bytes(column: &Column, schema: &Schema) -> bool {
     use PgType as P;
     match column.kind {
+        // Of one scale.
+        P::Numeric(_) => match (schema.logical(), schema.kind) {
+            (Some(Logical::Decimal { scale }), _) => scale != UNCONSTRAINED_SCALE,
+            (None, Type::Int8 | Type::Int16 | Type::Int32 | Type::Int64) => true,
+            _ => false,
+        },
         // Of char(n) blanks at the end do not count.
         P::Text => !matches!(&*column.unmodified, "character" | "bpchar"),
         P::Int2 | P::Int4 | P::Int8 | P::Oid | P::Bool | P::Bytea | P::Uuid | P::Char => true,
