@@ -325,7 +325,7 @@ async fn values_above_the_limit_are_refused_before_they_are_read() {
     for (limit, size) in [("-1", None), ("1000000", Some("2000000")), ("2000000", None)] {
         let mut config = of("texts", limit);
         if let Some(size) = size {
-            config.remove("max.value.bytes");
+            config.shift_remove("max.value.bytes");
             config.insert("producer.override.max.request.size".to_owned(), size.to_owned());
         }
         assert_eq!(Source::open(&config, Vec::new()).await.unwrap().take(2).await.len(), 2);

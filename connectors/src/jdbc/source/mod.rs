@@ -12,11 +12,12 @@ mod shape;
 mod sql;
 mod tables;
 mod task;
+mod trouble;
 mod validate;
 
 use async_trait::async_trait;
 
-use crate::api::{ConfigError, Health, Props, Result, SourceConnector, SourceContext, SourceTask, Spec};
+use crate::api::{ConfigError, Health, Position, Props, Result, SourceConnector, SourceContext, SourceTask, Spec};
 use crate::jdbc::connection_keys::{Connector, check_connection};
 use crate::postgres::catalog::TableName;
 use crate::postgres::connection::Session;

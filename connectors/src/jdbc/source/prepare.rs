@@ -9,21 +9,22 @@ use super::sql;
 use crate::api::Error;
 use crate::postgres::catalog::{self, Column};
 use crate::postgres::connection::Session;
+use crate::postgres::failure;
 
 /// So many tables are locked at once, with their partitions and indexes: a server has room for some thousand locks.
 const TOGETHER: usize = 100;
 /// How long several tables wait for locks together: while one is waited for, the others are held.
 const LOCK_TIMEOUT: &str = "200ms";
 
-/// Plans how to read each target.
+/// Plans how to read each target. Answers what is wrong with those that can't be read, by their places.
 ///
 /// # Errors
-/// What is wrong with a target, and with which.
+/// An outage, and where it was met.
 pub(super) async fn prepare_all(
     session: &mut Session,
     targets: &mut [Target],
     config: &SourceConfig,
-) -> Result<(), (usize, Error)> {
+) -> Result<Vec<(usize, Error)>, (usize, Error)> {
     if targets.len() > 1 && config.mode == Mode::Incrementing && config.horizon {
         for some in targets.chunks_mut(TOGETHER) {
             if prepare_together(session, some, config).await.is_err() {
@@ -33,12 +34,19 @@ pub(super) async fn prepare_all(
             }
         }
     }
+    let mut troubles = Vec::new();
     for (at, target) in targets.iter_mut().enumerate().filter(|(_, target)| target.shape.is_none()) {
-        if let Err(PageError::Failed(error)) = reader::prepare(session, target, config).await {
-            return Err((at, error));
+        match reader::prepare(session, target, config).await {
+            Ok(()) | Err(PageError::Closed) => {}
+            Err(PageError::Failed(error)) => return Err((at, error)),
+            Err(PageError::Table(error)) => {
+                troubles.push((at, error));
+                let rolled_back = session.run("ROLLBACK").await;
+                rolled_back.map_err(|error| (at, failure::to_error(error, "could not end a transaction")))?;
+            }
         }
     }
-    Ok(())
+    Ok(troubles)
 }
 
 async fn prepare_together(
@@ -64,7 +72,7 @@ async fn prepare_together(
     let mut leading = Vec::new();
     for (target, oid) in targets.iter_mut().zip(oids) {
         let own: Vec<Column> = columns.iter().filter(|column| Some(column.relation) == oid).cloned().collect();
-        let (shape, first) = shape::layout(&target.relation, own, config)?;
+        let (shape, first) = shape::layout(&target.relation, own, config).map_err(PageError::of_table)?;
         target.shape = Some(shape);
         leading.push(oid.zip(first));
     }

@@ -339,10 +339,12 @@ fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
 
 fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
     let known: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
-    Error::config(format!(
-        "column \"{name}\" of {key} does not exist in {label}, whose columns are {}",
-        known.join(", ")
-    ))
+    let known = if known.is_empty() {
+        "which has no columns".to_owned()
+    } else {
+        format!("whose columns are {}", known.join(", "))
+    };
+    Error::config(format!("column \"{name}\" of {key} does not exist in {label}, {known}"))
 }
 
 /// What this transaction has locked for reading: every table behind the relation, through views and partitions; and
