@@ -163,6 +163,12 @@ impl SourceConnector for JdbcSourceConnector {
         let (connector, _) = connector(props)?;
         Ok(Box::new(task::JdbcSourceTask::open(props, connector, context).await?))
     }
+
+    fn alter_offsets(&self, props: &Props, offsets: &[(Position, Option<Position>)]) -> Result<bool> {
+        let mode = props.get("mode").and_then(|mode| config::Mode::from_text(mode.trim()));
+        offsets.iter().try_for_each(|(partition, offset)| progress::check_altered(mode, partition, offset.as_ref()))?;
+        Ok(true)
+    }
 }
 
 async fn list(session: &mut Option<Session>, connector: &Connector, filter: &TableFilter) -> Result<Vec<TableName>> {
