@@ -131,7 +131,13 @@ async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe
                     () = tokio::time::sleep(wait) => {}
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Polls before this one are whole: only what lies behind the error is missing.
+                if let Err(lost) = pipe.delivery.finish(context, &pipe.tolerance, true).await {
+                    tracing::warn!(connector = %context.connector, task = context.task, error = %lost, "what was read before an error is not committed, and will be read again");
+                }
+                return Err(error);
+            }
         }
         if pipe.delivery.is_due() {
             commit(context, task, pipe).await?;
