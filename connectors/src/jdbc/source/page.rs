@@ -334,6 +334,11 @@ struct CopiedRows {
 impl Rows for CopiedRows {
     fn next(&mut self, values: &mut Vec<Value>) -> Result<bool, Error> {
         if self.left == 0 {
+            for (name, decoder) in &*self.decoders {
+                if let Some(bent) = decoder.bent() {
+                    tracing::warn!(table = %self.label, column = %name, "{bent}");
+                }
+            }
             return Ok(false);
         }
         self.left -= 1;
