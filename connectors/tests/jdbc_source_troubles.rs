@@ -96,7 +96,7 @@ async fn a_table_without_the_privilege_waits_for_it_alone() {
         let config = props(&db, &[("mode", mode), ("connection.user", "some_tables"), ("poll.interval.ms", "600000")]);
         let mut source = Source::open(&config, Vec::new()).await.unwrap();
         assert_eq!(rows(&source.take(2).await), [("b".to_owned(), 1), ("c".to_owned(), 1)], "{mode}");
-        told(&source, &["public.a is not read", "42501"]).await;
+        told(&source, &["public.a is not read", "42501", "GRANT SELECT ON public.a"]).await;
         db.run("GRANT SELECT ON a TO some_tables").await;
         assert_eq!(rows(&source.take(1).await), [("a".to_owned(), 1)], "{mode}");
         well(&source).await;
@@ -129,6 +129,44 @@ async fn an_offset_column_that_is_renamed_stops_its_table_alone_until_it_is_back
         well(&source).await;
         source.task.close().await;
         db.run("DELETE FROM pb WHERE id = 2").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_locked_holds_up_no_other() {
+    let db = database(
+        "CREATE TABLE a (id serial PRIMARY KEY); CREATE TABLE b (id serial PRIMARY KEY); INSERT INTO a DEFAULT VALUES; \
+         INSERT INTO b DEFAULT VALUES",
+    )
+    .await;
+    let config = props(&db, &[("mode", "incrementing"), ("incrementing.column.name", "id")]);
+    let mut altering = db.connect().await;
+    for round in 0..2 {
+        // Once before the start, once while it runs.
+        let mut source = if round == 0 { None } else { Some(Source::open(&config, Vec::new()).await.unwrap()) };
+        if let Some(source) = &mut source {
+            source.take(4).await;
+        }
+        sqlx::raw_sql("BEGIN; ALTER TABLE a ADD x int; INSERT INTO a DEFAULT VALUES")
+            .execute(&mut altering)
+            .await
+            .unwrap();
+        let mut source = match source {
+            Some(source) => source,
+            None => Source::open(&config, Vec::new()).await.unwrap(),
+        };
+        if round == 0 {
+            assert_eq!(rows(&source.take(1).await), [("b".to_owned(), 1)]);
+        }
+        db.run("INSERT INTO b DEFAULT VALUES").await;
+        assert_eq!(rows(&source.take(1).await), [("b".to_owned(), round + 2)]);
+        told(&source, &["public.a is locked by another session"]).await;
+        sqlx::raw_sql("COMMIT").execute(&mut altering).await.unwrap();
+        let count = if round == 0 { 2 } else { 1 };
+        assert!(source.take(count).await.iter().all(|record| &*record.record.topic == "a"));
+        well(&source).await;
+        source.task.close().await;
+        db.run("ALTER TABLE a DROP x").await;
     }
 }
 

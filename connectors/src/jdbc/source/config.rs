@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use crate::api::{
-    Config, ConfigDef, ConfigKey, ConfigType, Error, ErrorKind, Importance, Props, Result, Validator, Width,
-};
+use crate::api::{Config, ConfigDef, ConfigKey, ConfigType, Error, Importance, Props, Result, Validator, Width};
 use crate::jdbc::connection_keys::{DATABASE, calendar_key, quoting_key, timezone_key, title, with_connection_keys};
 use crate::jdbc::whole_match;
 use crate::postgres::field_decoder::DecodeOptions;
@@ -446,19 +444,6 @@ impl SourceConfig {
             unsupported_as_text: config.text("unsupported.types").eq_ignore_ascii_case("text"),
             retry_attempts: u32::try_from(config.integer("query.retry.attempts")).ok().filter(|attempts| *attempts > 0),
         })
-    }
-
-    /// The same error if it may be retried after so many attempts in a row, else one that ends the task.
-    ///
-    /// # Errors
-    /// If `query.retry.attempts` are used up.
-    pub(super) fn check_attempts(&self, failed: u32, error: Error) -> Result<Error> {
-        if self.retry_attempts.is_none_or(|most| failed <= most) {
-            return Ok(error);
-        }
-        let message = format!("{error}; given up after {failed} attempts");
-        let kind = if error.kind() == ErrorKind::Retriable { ErrorKind::Fatal } else { error.kind() };
-        Err(Error::new(kind, error.class(), message).caused_by(error))
     }
 
     /// The incrementing column that the config names for a table.

@@ -297,6 +297,6 @@ impl Waiting<'_> {
              (read.horizon.max.lag.ms limits this, read.horizon=none turns it off)",
             self.label
         );
-        self.notes.set(self.label, text);
+        self.notes.set(self.label, text, 0);
     }
 }

@@ -162,7 +162,10 @@ impl SourceConnector for JdbcSourceConnector {
 
     fn alter_offsets(&self, props: &Props, offsets: &[(Position, Option<Position>)]) -> Result<bool> {
         let mode = props.get("mode").and_then(|mode| config::Mode::from_text(mode.trim()));
-        offsets.iter().try_for_each(|(partition, offset)| progress::check_altered(mode, partition, offset.as_ref()))?;
+        let qualified = props.get("table.names.qualify").is_none_or(|text| !text.trim().eq_ignore_ascii_case("false"));
+        for (partition, offset) in offsets {
+            progress::check_altered(mode, qualified, partition, offset.as_ref())?;
+        }
         Ok(true)
     }
 }

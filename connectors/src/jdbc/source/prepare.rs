@@ -6,6 +6,7 @@ use super::page::PageError;
 use super::reader::{self, Target};
 use super::shape::{self, Relation};
 use super::sql;
+use super::trouble;
 use crate::api::Error;
 use crate::postgres::catalog::{self, Column};
 use crate::postgres::connection::Session;
@@ -38,15 +39,23 @@ pub(super) async fn prepare_all(
     for (at, target) in targets.iter_mut().enumerate().filter(|(_, target)| target.shape.is_none()) {
         match reader::prepare(session, target, config).await {
             Ok(()) | Err(PageError::Closed) => {}
+            Err(PageError::Failed(error)) if trouble::is_locked(&error) => {
+                // It is described when it can be read.
+                roll_back(session).await.map_err(|error| (at, error))?;
+            }
             Err(PageError::Failed(error)) => return Err((at, error)),
             Err(PageError::Table(error)) => {
                 troubles.push((at, error));
-                let rolled_back = session.run("ROLLBACK").await;
-                rolled_back.map_err(|error| (at, failure::to_error(error, "could not end a transaction")))?;
+                roll_back(session).await.map_err(|error| (at, error))?;
             }
         }
     }
     Ok(troubles)
+}
+
+async fn roll_back(session: &mut Session) -> Result<(), Error> {
+    let done = session.run("ROLLBACK").await;
+    done.map(drop).map_err(|error| failure::to_error(error, "could not end a transaction"))
 }
 
 async fn prepare_together(

@@ -67,7 +67,12 @@ impl Progress {
 ///
 /// # Errors
 /// What is wrong, and what is expected.
-pub(super) fn check_altered(mode: Option<Mode>, partition: &Position, offset: Option<&Position>) -> Result<()> {
+pub(super) fn check_altered(
+    mode: Option<Mode>,
+    qualified: bool,
+    partition: &Position,
+    offset: Option<&Position>,
+) -> Result<()> {
     let Some(offset) = offset else { return Ok(()) };
     let text = |key: &str| match partition.get(key) {
         Some(Value::String(text)) => Some(text.to_string()),
@@ -75,7 +80,10 @@ pub(super) fn check_altered(mode: Option<Mode>, partition: &Position, offset: Op
     };
     let shown = partition.to_json();
     let known = match (partition.entries().len(), text("protocol"), text("table"), text("query")) {
-        (2, Some(protocol), Some(table), _) => protocol == "1" && !table.is_empty(),
+        (2, Some(protocol), Some(table), _) => {
+            let whole = if qualified { table.trim_matches('.').contains('.') } else { !table.is_empty() };
+            protocol == "1" && whole
+        }
         (1, _, Some(table), _) => !table.is_empty(),
         (1, _, _, Some(query)) => query == "query",
         _ => false,
@@ -152,7 +160,8 @@ mod tests {
         let parsed = |json: &str| Position::from_json(&serde_json::from_str(json).unwrap()).unwrap();
         let table = r#"{"protocol":"1","table":"public.o"}"#;
         let check = |mode, partition: &str, offset: &str| {
-            check_altered(Mode::from_text(mode), &parsed(partition), Some(&parsed(offset))).map_err(|e| e.to_string())
+            check_altered(Mode::from_text(mode), true, &parsed(partition), Some(&parsed(offset)))
+                .map_err(|e| e.to_string())
         };
         for partition in [table, r#"{"table":"public.o","protocol":"1"}"#, r#"{"table":"o"}"#, r#"{"query":"query"}"#] {
             assert_eq!(check("incrementing", partition, r#"{"incrementing":5}"#), Ok(()), "{partition}");
@@ -165,6 +174,8 @@ mod tests {
             r#"{"protocol":"2","table":"public.o"}"#,
             r#"{"protocol":1,"table":"public.o"}"#,
             r#"{"protocol":"1"}"#,
+            r#"{"protocol":"1","table":"o"}"#,
+            r#"{"protocol":"1","table":".o"}"#,
             r#"{"protocol":"1","table":""}"#,
             r#"{"query":"other"}"#,
             r#"{"query":"query","table":"o"}"#,
@@ -172,8 +183,10 @@ mod tests {
         ] {
             let said = check("incrementing", partition, r#"{"incrementing":5}"#).unwrap_err();
             assert!(said.contains(partition) && said.contains("<schema>.<table>"), "{said}");
-            assert!(check_altered(Some(Mode::Incrementing), &parsed(partition), None).is_ok());
+            assert!(check_altered(Some(Mode::Incrementing), true, &parsed(partition), None).is_ok());
         }
+        let (bare, five) = (parsed(r#"{"protocol":"1","table":"o"}"#), parsed(r#"{"incrementing":5}"#));
+        assert!(check_altered(Some(Mode::Incrementing), false, &bare, Some(&five)).is_ok());
         for (mode, offset, part) in [
             ("incrementing", r#"{"incrementing":"5"}"#, "'incrementing' must be"),
             ("incrementing", r#"{"incrementing":5.5}"#, "'incrementing' must be"),

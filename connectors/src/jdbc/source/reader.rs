@@ -21,7 +21,6 @@ use crate::api::{Error, ErrorKind, Position, Result};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
-use crate::postgres::failure;
 
 /// Rows of a batch where the user sets no limit,
 pub(super) const BATCH_ROWS: usize = 10_000;
@@ -148,11 +147,12 @@ impl Reader {
         if error.kind() != ErrorKind::Retriable {
             return Err(error);
         }
+        let error = trouble::name_lock(error, &target.label);
         target.due = Instant::now() + target.backoff.next_pause();
         let failed = target.backoff.failed();
-        self.config.check_attempts(failed, error).map(|error| {
+        trouble::check_attempts(self.config.retry_attempts, failed, error).map(|error| {
             tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
-            self.notes.set(&target.label, format!("{error}; retried since attempt 1, now {failed}"));
+            self.notes.set(&target.label, error.to_string(), failed);
         })
     }
 
@@ -160,8 +160,7 @@ impl Reader {
     async fn leave_out(&mut self, at: usize, error: Error) -> Result<()> {
         let target = &mut self.targets[at];
         let described = target.shape.take().is_some();
-        // A missing table may come back: the plan is about to change.
-        let missing = is_missing(&error);
+        let missing = trouble::is_missing(&error);
         // A session may hang in the middle of a COPY, but not over a table that can't be locked or described.
         if (described && !missing) || !roll_back(&mut self.session).await {
             self.session = None;
@@ -170,23 +169,30 @@ impl Reader {
             let message = format!("{} does not exist any more", target.label);
             return self.retry(at, Error::retriable(message).caused_by(error));
         }
-        if described && !std::mem::replace(&mut target.anew, true) {
+        let bulk = self.config.mode == Mode::Bulk;
+        if described && !bulk && !std::mem::replace(&mut target.anew, true) {
             // It may have changed since it was described: a new look mends that, or says what is wrong.
             target.due = Instant::now();
             return Ok(());
         }
         let since = target.trouble.take().map_or_else(Instant::now, |(since, _)| since);
-        target.due = Instant::now() + target.backoff.next_pause();
+        let pause = target.backoff.next_pause();
+        // In bulk mode what came before the trouble comes again: not more often than all of it.
+        let least = if bulk && described { self.config.poll_interval } else { Duration::ZERO };
+        target.due = Instant::now() + pause.max(least);
         let failed = target.backoff.failed();
-        let error = self.config.check_attempts(failed, error)?;
-        if failed == 1 {
-            tracing::error!(table = %target.label, error = %error, "the table is not read, and tried again; others go on");
-        } else {
-            tracing::warn!(table = %target.label, error = %error, attempt = failed, "the table is still not read");
-        }
-        self.notes.set(&target.label, trouble::left_out(&target.label, &error, failed));
+        let error = trouble::check_attempts(self.config.retry_attempts, failed, error)?;
+        let told = trouble::left_out(&target.label, &error);
         target.trouble = Some((since, error));
-        self.give_up_where_none_is_left()
+        self.give_up_where_none_is_left()?;
+        let table = &self.targets[at].label;
+        if failed == 1 {
+            tracing::error!(%table, "{told}; it is tried again");
+        } else {
+            tracing::warn!(%table, attempt = failed, "{told}; it is tried again");
+        }
+        self.notes.set(table, told, failed);
+        Ok(())
     }
 
     /// Ends the task with the first error where no table can be read.
@@ -208,8 +214,11 @@ impl Reader {
         let session = match &mut self.session {
             Some(session) => session,
             none => {
-                let session = self.connector.connect().await.map_err(PageError::Failed)?;
+                let mut session = self.connector.connect().await.map_err(PageError::Failed)?;
                 self.process.store(session.process, Ordering::Relaxed);
+                if self.targets.len() > 1 {
+                    trouble::limit_locks(&mut session).await?;
+                }
                 none.insert(session)
             }
         };
@@ -405,13 +414,6 @@ pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
     let sql = "SELECT (extract(epoch FROM CURRENT_TIMESTAMP) * 1000000)::int8";
     let patience = session.patience;
     within(patience, sqlx::query_scalar(sql).fetch_one(&mut session.connection)).await
-}
-
-/// Whether the server does not know the table.
-fn is_missing(error: &Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|source| failure::is(source, "42P01"))
 }
 
 async fn roll_back(session: &mut Option<Session>) -> bool {

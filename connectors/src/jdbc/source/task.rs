@@ -46,6 +46,10 @@ impl JdbcSourceTask {
                 .map_err(|error| crate::postgres::failure::to_error(error, "could not read the database's clock"))?,
         };
         let mut targets = targets(props, &config)?;
+        if targets.len() > 1 {
+            let limited = trouble::limit_locks(&mut session).await;
+            limited.map_err(|error| crate::postgres::failure::to_error(error, "could not set up the session"))?;
+        }
         let fresh = !resume(&mut targets, &config, initial, &context).await?;
         let prepared = prepare::prepare_all(&mut session, &mut targets, &config).await;
         let mut troubles = prepared.map_err(|(at, error)| error_at_start(error, &targets[at].label, &connector))?;

@@ -73,7 +73,7 @@ fn check_mode(props: &Props, with_query: bool, errors: &mut Vec<ConfigError>) {
         let message = "incrementing.column.name must be set when a query is read in an incrementing mode";
         errors.push(ConfigError::on("incrementing.column.name", message));
     }
-    let new_family = given("table.include.list");
+    let new_family = NEW_FAMILY.into_iter().any(given);
     for (needed, mapping, name, form) in [
         (mode.has_timestamp(), "timestamp.columns.mapping", "timestamp.column.name", "<regex>:[<column>|<column>]"),
         (mode.has_incrementing(), "incrementing.column.mapping", "incrementing.column.name", "<regex>:<column>"),
@@ -84,7 +84,9 @@ fn check_mode(props: &Props, with_query: bool, errors: &mut Vec<ConfigError>) {
             errors.push(ConfigError::on(mapping, message));
         }
         if needed && new_family && !given(mapping) && !given(name) {
-            let message = format!("{mapping} must be set in this mode with table.include.list: entries {form}");
+            let message = format!(
+                "{mapping} must be set in this mode with table.include.list or another mapping: entries {form}"
+            );
             errors.push(ConfigError::on("mode", message.clone()));
             errors.push(ConfigError::on(mapping, message));
         }
@@ -135,6 +137,7 @@ mod tests {
         assert_eq!(keys(&[("mode", "timestamp+incrementing"), listed, by_id, by_time]), [""; 0]);
         assert_eq!(keys(&[("mode", "timestamp"), listed, by_id, by_time]), no_ids);
         assert_eq!(keys(&[("mode", "bulk"), listed]), [""; 0]);
+        assert_eq!(keys(&[("mode", "timestamp+incrementing"), by_time]), no_ids);
         assert_eq!(keys(&[("mode", "incrementing"), ("query.suffix", " Where a = 1")]), ["query.suffix"]);
         assert_eq!(keys(&[("mode", "incrementing"), ("query.suffix", "LIMIT 5")]), [""; 0]);
         assert_eq!(keys(&[("mode", "bulk"), ("query.suffix", "WHERE a = 1")]), [""; 0]);
