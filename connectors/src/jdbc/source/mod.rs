@@ -4,6 +4,7 @@ mod batches;
 mod config;
 mod horizon;
 mod page;
+mod places;
 mod prepare;
 mod progress;
 mod reader;

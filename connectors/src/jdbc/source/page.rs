@@ -7,19 +7,18 @@ use futures_util::TryStreamExt;
 
 use super::batches::{Batches, Size};
 use super::config::{Mode, SourceConfig};
+use super::places::{Found, NoPlace, NotId, Places};
 use super::progress::Progress;
 use super::reader::Target;
 use super::shape::{self, Shape};
 use super::sql::{self, Bound, Paging};
-use crate::api::{Error, ErrorKind, Rows, SourceBatch, SourceRecords};
+use crate::api::{Error, ErrorKind, Position, Rows, SourceBatch, SourceRecords};
 use crate::data::Value;
 use crate::postgres::catalog::Column;
 use crate::postgres::connection::{Session, within};
 use crate::postgres::copy_decode::{BadStream, Fields, TupleReader};
 use crate::postgres::failure;
-use crate::postgres::field_decoder::{FieldDecoder, FieldError, raw_date, raw_timestamp};
-use crate::postgres::numeric::{NotDecimal, RawNumeric};
-use crate::postgres::type_map::PgType;
+use crate::postgres::field_decoder::{FieldDecoder, FieldError};
 
 /// Why a page ended early.
 #[derive(Debug)]
@@ -148,9 +147,6 @@ fn unread(error: sqlx::Error, label: &str, config: &SourceConfig) -> PageError {
     )))
 }
 
-/// An instant and a wall clock, in microseconds since 1970.
-type Moment = (i64, Option<i64>);
-
 /// A batch, its size, and where to resume after it.
 type Full = (SourceBatch, Size, Progress);
 
@@ -158,7 +154,7 @@ type Full = (SourceBatch, Size, Progress);
 struct Collector<'a> {
     shape: &'a Shape,
     config: &'a SourceConfig,
-    partition: &'a Arc<crate::api::Position>,
+    partition: &'a Arc<Position>,
     topic: &'a Arc<str>,
     label: &'a str,
     /// The fields of the batch's rows.
@@ -207,25 +203,7 @@ impl Collector<'_> {
     /// Adds a row; answers the rows before it if they fill a batch. Only the next row tells whether the last one's
     /// offset is complete.
     fn add(&mut self, mut row: Fields, limits: Limits) -> Result<Option<Full>, Error> {
-        let mut id = None;
-        let mut moment: Option<(usize, Option<Moment>)> = None;
-        // Only the offset columns are looked into here.
-        for at in 0..self.shape.offsets_end {
-            let Some(place) = row.next_field() else { continue };
-            let field = &row.bytes()[place];
-            if let Some((column, kind)) = self.shape.id
-                && column == at
-            {
-                id = Some(raw_id(field, kind));
-            }
-            // Of several timestamp columns the first that is not null in COALESCE's order counts, not in the table's.
-            if let Some((rank, kind)) = self.shape.ranks[at]
-                && moment.is_none_or(|(best, _)| rank < best)
-            {
-                moment = Some((rank, self.moment(kind, field)));
-            }
-        }
-        let next = match self.place(id.unwrap_or(Err(NotId::Null)), moment.and_then(|(_, moment)| moment)) {
+        let next = match self.place(self.shape.places.find(&mut row)) {
             Ok(next) => next,
             Err(error) => {
                 // Where this row would stand, none of those before it does.
@@ -244,33 +222,17 @@ impl Collector<'_> {
         Ok(full)
     }
 
-    /// The moment that a timestamp column says, as an instant and, without a zone, as its wall clock; `None` if it is
-    /// infinite.
-    fn moment(&self, kind: PgType, field: &[u8]) -> Option<Moment> {
-        let shown = if kind == PgType::Date { raw_date(field) } else { raw_timestamp(field) }?;
-        Some(match kind {
-            PgType::TimestampTz => (shown, None),
-            _ => (self.config.decode.zone.to_instant_not_after(shown), Some(shown)),
-        })
-    }
-
     fn gathered(&self) -> Size {
         Size { rows: self.rows, bytes: self.data.len() }
     }
 
     /// Where a row stands.
-    fn place(&self, id: Result<i64, NotId>, moment: Option<Moment>) -> Result<Progress, Error> {
-        let mut next = self.last;
-        if self.config.mode.has_incrementing() {
-            next.id = Some(id.map_err(|why| self.refuse_id(why))?);
-        }
-        if self.config.mode.has_timestamp() {
-            let (micros, wall) =
-                moment.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
-            next.wall = wall;
-            next.micros = Some(micros);
-        }
-        Ok(next)
+    fn place(&self, found: Found) -> Result<Progress, Error> {
+        let places = &self.shape.places;
+        places.progress(found, self.last).map_err(|no| match no {
+            NoPlace::Id(why) => self.refuse_id(why),
+            NoPlace::Moment => Error::fatal(format!("no finite timestamp in a row of {}", self.label)),
+        })
     }
 
     #[cold]
@@ -307,7 +269,9 @@ impl Collector<'_> {
         let rows = CopiedRows {
             fields: Fields::new(data.into()),
             left: size.rows,
+            rows: size.rows,
             decoders: Arc::clone(&self.shape.decoders),
+            places: Arc::clone(&self.shape.places),
             label: self.label.to_owned(),
         };
         let batch = SourceBatch {
@@ -327,6 +291,8 @@ impl Collector<'_> {
 struct CopiedRows {
     fields: Fields,
     left: usize,
+    rows: usize,
+    places: Arc<Places>,
     decoders: Arc<[(Arc<str>, FieldDecoder)]>,
     label: String,
 }
@@ -353,6 +319,25 @@ impl Rows for CopiedRows {
         }
         Ok(true)
     }
+
+    fn reached(&self) -> Option<Position> {
+        // The row in error was taken: those before it are walked through again.
+        let before = (self.rows - self.left).checked_sub(1).filter(|before| *before > 0)?;
+        let mut fields = Fields::new(self.fields.bytes().clone());
+        let mut next = || {
+            let found = self.places.find(&mut fields);
+            for _ in self.places.end..self.decoders.len() {
+                fields.next_field();
+            }
+            self.places.progress(found, Progress::default()).ok()
+        };
+        let mut last = None;
+        for _ in 0..before {
+            last = Some(next()?);
+        }
+        // More rows at the same place would come again with the row in error.
+        last.filter(|last| next() != Some(*last))?.to_position()
+    }
 }
 
 #[cold]
@@ -365,29 +350,5 @@ fn refuse(label: &str, column: &str, error: &FieldError) -> Error {
             "could not convert column \"{column}\" of {label}: {what} has no form in Kafka Connect; type.mapping=exact may \
              carry it as text"
         )),
-    }
-}
-
-/// Why a value is no id.
-#[derive(Debug, Clone, Copy)]
-enum NotId {
-    Null,
-    Fraction,
-    TooLarge,
-    NoNumber,
-}
-
-fn raw_id(field: &[u8], kind: PgType) -> Result<i64, NotId> {
-    let whole = |number: Option<i64>| number.ok_or(NotId::NoNumber);
-    match kind {
-        PgType::Int2 => whole(field.try_into().ok().map(|bytes| i64::from(i16::from_be_bytes(bytes)))),
-        PgType::Int4 => whole(field.try_into().ok().map(|bytes| i64::from(i32::from_be_bytes(bytes)))),
-        PgType::Oid => whole(field.try_into().ok().map(|bytes| i64::from(u32::from_be_bytes(bytes)))),
-        PgType::Numeric(_) => match RawNumeric::parse(field).ok_or(NotId::NoNumber)?.to_i128(0) {
-            Ok(number) => number.and_then(|number| number.try_into().ok()).ok_or(NotId::TooLarge),
-            Err(NotDecimal::Inexact) => Err(NotId::Fraction),
-            Err(NotDecimal::NaN | NotDecimal::Infinite) => Err(NotId::NoNumber),
-        },
-        _ => whole(field.try_into().ok().map(i64::from_be_bytes)),
     }
 }

@@ -289,7 +289,7 @@ pub(super) async fn prepare(
 
 fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
     let indexed = target.shape.as_ref().is_some_and(|shape| shape.indexed);
-    let many = target.shape.as_ref().is_some_and(|shape| shape.times.len() > 1);
+    let many = target.shape.as_ref().is_some_and(|shape| shape.statement.timestamps.len() > 1);
     // FETCH FIRST ... WITH TIES came with PostgreSQL 13; unsigned version 0 means unknown.
     let ties = session.version >= 130_000;
     if indexed && !many && ties && config.suffix.is_empty() { Paging::Keyset(target.page_rows) } else { Paging::Stream }
