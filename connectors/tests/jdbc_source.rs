@@ -281,8 +281,17 @@ async fn wrong_configs_say_what_to_change() {
         let error = Source::open(&config, Vec::new()).await.err().unwrap();
         assert!(error.to_string().contains(part), "{error}");
     }
-    let query = props(&db, &[("mode", "bulk"), ("query", "SELECT nope FROM t")]);
-    assert_eq!(JdbcSourceConnector.check(&query).await[0].key, "query");
+    for (query, state, part) in [
+        ("SELECT nope FROM t", "42703", "a column that it names does not exist at its character 8"),
+        ("SELECT id FROM nowhere", "42P01", "does not exist at its character 16"),
+        ("SELECT id FRM t", "42601", "its syntax is wrong"),
+    ] {
+        let errors = JdbcSourceConnector.check(&props(&db, &[("mode", "bulk"), ("query", query)])).await;
+        let said = &errors[0].message;
+        assert_eq!(errors[0].key, "query");
+        assert!(said.contains(&format!("SQLSTATE {state}, vendor code 0")) && said.contains(part), "{said}");
+        assert!(!said.contains("nope") && !said.contains("nowhere"), "{said}");
+    }
 }
 
 /// The limit is the server's to keep: what it refuses is never sent.

@@ -119,3 +119,76 @@ async fn a_masked_query_is_never_shown() {
     assert_eq!(errors[0].key, "query.masked");
     assert!(errors[0].message.contains("42P01") && !errors[0].message.contains("nowhere"), "{}", errors[0].message);
 }
+
+/// Takes the lines of the log that are warnings.
+#[derive(Default)]
+struct Warnings(std::sync::Mutex<Vec<String>>);
+
+struct Logged(std::sync::Arc<Warnings>);
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_the_chosen_type_bends_are_told_once_with_a_cure() {
+    let db = shared().database().await;
+    db.run(
+        "CREATE TABLE t (id serial PRIMARY KEY, at timestamp, zoned timestamptz, n numeric, fine timestamptz); \
+         INSERT INTO t (at, zoned, n, fine) SELECT '1500-03-01', '2300-01-01', ('1' || repeat('0', 400))::numeric, 'infinity' \
+         FROM generate_series(1, 3); INSERT INTO t (at, zoned, n) VALUES ('2024-01-01', '2024-01-01', 1.5)",
+    )
+    .await;
+    let entries = [
+        ("mode", "incrementing"),
+        ("table.whitelist", "t"),
+        ("timestamp.granularity", "nanos_long"),
+        ("numeric.mapping", "best_fit"),
+        ("batch.max.rows", "1"),
+    ];
+    let warnings = std::sync::Arc::new(Warnings::default());
+    // Rows are decoded where they are taken: in this thread.
+    let guard = tracing::subscriber::set_default(Logged(std::sync::Arc::clone(&warnings)));
+    let mut source = Source::open(&props(&db, &entries), Vec::new()).await.unwrap();
+    let records = source.take(4).await;
+    drop(guard);
+    assert_eq!(field(&records[0], "at"), Value::Int64(i64::MIN));
+    assert_eq!(field(&records[0], "zoned"), Value::Int64(i64::MAX));
+    assert_eq!(field(&records[0], "n"), Value::Float64(f64::INFINITY));
+    let told = std::mem::take(&mut *warnings.0.lock().unwrap());
+    let told: Vec<&String> = told.iter().filter(|line| line.contains("was sent as")).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (line, column, cure) in [
+        (told[0], "column=at ", "timestamp.granularity=nanos_string or type.mapping=exact"),
+        (told[1], "column=zoned ", "timestamp.granularity=nanos_string"),
+        (told[2], "column=n ", "numeric.mapping=none"),
+    ] {
+        assert!(line.contains(column) && line.contains("table=public.t ") && line.contains(cure), "{line}");
+    }
+}

@@ -222,7 +222,7 @@ async fn the_search_path_chooses_among_tables_of_one_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn empty_patterns_and_catalogs_mean_what_the_driver_says() {
+async fn patterns_of_schemas_and_catalogs_choose_tables_and_empty_ones_none() {
     let db = shared().database().await;
     db.run("CREATE TABLE t (id int); CREATE SCHEMA s; CREATE TABLE s.u (id int)").await;
     let planned = async |entries: &[(&str, &str)]| {
@@ -230,7 +230,22 @@ async fn empty_patterns_and_catalogs_mean_what_the_driver_says() {
         let plan = JdbcSourceConnector.plan(&config, 1, &Health::default()).await.unwrap();
         plan.first().map(|task| task["tables"].clone()).unwrap_or_default()
     };
-    assert_eq!(planned(&[("schema.pattern", "")]).await, "\"public\".\"t\",\"s\".\"u\"");
+    let all = "\"public\".\"t\",\"s\".\"u\"";
+    assert_eq!(planned(&[]).await, all);
+    assert_eq!(planned(&[("catalog.pattern", db.name.as_str())]).await, all);
+    assert_eq!(planned(&[("catalog.pattern", "test%")]).await, all);
+    for (key, value, hint) in [
+        ("schema.pattern", "", "schema.pattern=\"\" means tables without a schema"),
+        ("schema.pattern", "nope", "schema.pattern=nope"),
+        ("catalog.pattern", "", "catalog.pattern=\"\" means tables without a database"),
+        ("catalog.pattern", "other", "catalog.pattern=other"),
+    ] {
+        let health = Health::default();
+        let config = props(&db, &[("mode", "bulk"), (key, value)]);
+        assert!(JdbcSourceConnector.plan(&config, 1, &health).await.unwrap().is_empty(), "{key}={value}");
+        let said = health.message().unwrap();
+        assert!(said.contains("no table of") && said.contains(hint), "{said}");
+    }
     assert_eq!(planned(&[("schema.pattern", "_")]).await, "\"s\".\"u\"");
     assert_eq!(planned(&[("schema.pattern", "pg_catalog")]).await, "");
     let catalogs = planned(&[("table.types", "SYSTEM TABLE, system view")]).await;

@@ -13,6 +13,7 @@ mod jdbc_sink;
 mod jdbc_sink_types;
 mod jdbc_source;
 mod jdbc_source_traps;
+mod jdbc_source_troubles;
 mod jdbc_source_types;
 mod jdbc_tables;
 mod postgres_server;

@@ -129,6 +129,17 @@ async fn forms_show_every_key_and_what_the_database_has() {
     let offered = async |key: &str| validated(&towline, &sink, key).await["recommended_values"].clone();
     assert_eq!(offered("table.name.format").await, json!(["public.people", "s.orders"]));
     assert_eq!(offered("pk.fields").await, json!(["id", "at", "note"]));
+    // Where topics name the table, theirs are looked at.
+    for (topics, format) in [("people, s.orders", None), ("orders,nothing", Some("s.${topic}"))] {
+        let mut named = with(sink.clone(), json!({"topics": topics}));
+        named.as_object_mut().unwrap().remove("table.name.format");
+        let named = format.map_or(named.clone(), |format| with(named, json!({"table.name.format": format})));
+        let expected =
+            if format.is_some() { json!(["id", "at", "note"]) } else { json!(["number", "id", "at", "note"]) };
+        for key in ["pk.fields", "fields.whitelist"] {
+            assert_eq!(validated(&towline, &named, key).await["recommended_values"], expected, "{topics}");
+        }
+    }
 
     // Where errors are told.
     for (wrong, key, part) in [
@@ -144,6 +155,13 @@ async fn forms_show_every_key_and_what_the_database_has() {
             "\"none\" is in no pg_service.conf",
         ),
         (json!({"incrementing.column.mapping": "t"}), "incrementing.column.mapping", "<regex>:<column>"),
+        (json!({"timestamp.columns.mapping": "public.t1:ts"}), "timestamp.columns.mapping", "with brackets"),
+        (
+            json!({"table.include.list": "public.t1", "table.whitelist": "", "incrementing.column.name": ""}),
+            "incrementing.column.mapping",
+            "must be set in this mode",
+        ),
+        (json!({"query.suffix": "WHERE id > 5"}), "query.suffix", "set the condition in query"),
         (
             json!({"jdbc.credentials.provider.class": "my.Vault"}),
             "jdbc.credentials.provider.class",

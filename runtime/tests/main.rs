@@ -10,6 +10,7 @@ mod cli_tools;
 mod crash;
 mod exactly_once;
 mod jdbc_connectors;
+mod jdbc_source_status;
 mod rest_api;
 mod tutorial;
 mod types;

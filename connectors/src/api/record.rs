@@ -79,6 +79,11 @@ pub trait Rows: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A value that has no form, which ends the task.
     fn next(&mut self, values: &mut Vec<Value>) -> Result<bool>;
+
+    /// Called after an error of [`Self::next`]: where to resume behind the rows before it, if an offset can say that.
+    fn reached(&self) -> Option<Position> {
+        None
+    }
 }
 
 /// One record of a [`SourceBatch`].

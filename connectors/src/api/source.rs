@@ -41,10 +41,11 @@ pub trait SourceConnector: Send + Sync {
     /// Retriable errors are retried with backoff, others make the task FAILED.
     async fn open(&self, props: &Props, context: SourceContext) -> Result<Box<dyn SourceTask>>;
 
-    /// Checks offsets that a user wants to set over REST (KIP-875); whether the connector handles them itself.
+    /// Checks offsets that a user wants to set over REST (KIP-875) on the stopped connector, before they are stored; `None`
+    /// for one forgets it. Whether the connector knows them all, and nothing else has to be altered.
     ///
     /// # Errors
-    /// The reason why they can't be set.
+    /// The reason why they can't be set; one of the offsets themselves is a data error, which is the user's (400).
     fn alter_offsets(&self, _props: &Props, _offsets: &[(Position, Option<Position>)]) -> Result<bool> {
         Ok(false)
     }

@@ -56,7 +56,7 @@ pub(super) fn with_connection_keys(def: ConfigDef, dependents: &[&'static str]) 
         )
         .with(
             ConfigKey::optional("catalog.pattern", String)
-                .doc("Accepted for compatibility; a PostgreSQL connection sees one catalog.")
+                .doc("LIKE pattern of the catalog, which in PostgreSQL is the database of the connection: another one has no table.")
                 .group(DATABASE)
                 .display("Catalog pattern"),
         )

@@ -100,6 +100,15 @@ pub const TABLE_TYPE_NAMES: &[&str] =
 const TABLE_TYPES: [(char, bool); 7] =
     [('f', false), ('m', false), ('p', false), ('r', true), ('v', true), ('r', false), ('v', false)];
 
+/// Whether the connection's database, which is the one catalog that it sees, matches a LIKE pattern.
+///
+/// # Errors
+/// The driver's.
+pub async fn is_current(session: &mut Session, pattern: &str) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar("SELECT pg_catalog.current_database()::text LIKE $1").bind(pattern);
+    within(session.patience, query.fetch_one(&mut session.connection)).await
+}
+
 /// Lists the tables of the given types, ordered by type, schema and name as JDBC's `getTables`.
 ///
 /// # Errors
@@ -113,8 +122,6 @@ pub async fn list_tables(
     let wanted: Vec<(char, bool)> =
         TABLE_TYPE_NAMES.iter().zip(TABLE_TYPES).filter(|(name, _)| given(name)).map(|(_, kind)| kind).collect();
     let kinds: Vec<String> = wanted.iter().map(|(kind, _)| kind.to_string()).collect();
-    // The driver takes an empty pattern for none.
-    let pattern = schema_pattern.filter(|pattern| !pattern.is_empty());
     let query = sqlx::query(
         "SELECT n.nspname::text, c.relname::text, c.relkind::text, \
          n.nspname IN ('pg_catalog', 'information_schema') FROM pg_catalog.pg_class c \
@@ -122,7 +129,8 @@ pub async fn list_tables(
          WHERE c.relkind::text = ANY($1) AND (n.nspname !~ '^pg_' OR n.nspname = 'pg_catalog') \
          AND ($2::text IS NULL OR n.nspname LIKE $2) ORDER BY n.nspname, c.relname",
     );
-    let rows = within(session.patience, query.bind(&kinds).bind(pattern).fetch_all(&mut session.connection)).await?;
+    let rows =
+        within(session.patience, query.bind(&kinds).bind(schema_pattern).fetch_all(&mut session.connection)).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for (kind, system) in wanted {
         for row in &rows {

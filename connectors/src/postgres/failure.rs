@@ -1,7 +1,7 @@
 //! What a failure of the database means: an outage that passes, a row that is wrong, or a statement that can't work.
 //! Judged by SQLSTATE. Texts made here never hold the content of a row.
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use crate::api::Error;
 
@@ -100,6 +100,14 @@ pub fn text_of_value(error: &sqlx::Error) -> String {
             format!("a value is not valid for the column's type (SQLSTATE {state})")
         }
         _ => text(error),
+    }
+}
+
+/// The character of the statement, from 1, that the server complains about.
+pub fn position(error: &sqlx::Error) -> Option<usize> {
+    match error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.position()? {
+        PgErrorPosition::Original(position) => Some(position),
+        PgErrorPosition::Internal { .. } => None,
     }
 }
 

@@ -2,6 +2,8 @@
 //! match and no allocation but for decimals, ISO texts and uuids.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 
@@ -86,7 +88,18 @@ pub enum FieldDecoder {
     TimestampTz(Granularity, Zone, bool),
     /// STRING of a date or time, as PostgreSQL prints it.
     Exact(PgType),
+    /// Another one whose type can't hold all values, and which gives the nearest that it can.
+    Bending(Box<FieldDecoder>, Bent),
 }
+
+/// Whether a column had values that its Connect type can't hold: to be asked now and then, and told once.
+#[derive(Debug, Clone, Default)]
+pub struct Bent(Arc<AtomicU8>);
+
+/// A value was bent, and nobody was told.
+const BENT: u8 = 1;
+/// Somebody was told.
+const TOLD: u8 = 2;
 
 impl FieldDecoder {
     /// For a type; `None` if it is skipped.
@@ -99,8 +112,14 @@ impl FieldDecoder {
             PgType::Numeric(declared) => match numeric_form(declared, options.numeric) {
                 NumericForm::Decimal(scale) => Self::Decimal(scale),
                 NumericForm::Integer(kind) => Self::WholeNumeric(kind),
-                NumericForm::Double => Self::NumericDouble,
+                NumericForm::Double => Self::Bending(Box::new(Self::NumericDouble), Bent::default()),
             },
+            PgType::Timestamp | PgType::TimestampTz if options.granularity == Granularity::NanosLong => {
+                let zoned = kind == PgType::TimestampTz;
+                let zone = options.zone.clone();
+                let make = if zoned { Self::TimestampTz } else { Self::Timestamp };
+                Self::Bending(Box::new(make(Granularity::NanosLong, zone, options.legacy)), Bent::default())
+            }
             PgType::Float4 => Self::Float32,
             // Money must be selected through `select_cast`: only the server knows its fraction digits.
             PgType::Float8 | PgType::Money => Self::Float64,
@@ -154,6 +173,22 @@ impl FieldDecoder {
         Ok(())
     }
 
+    /// What became of values that the column's Connect type can't hold, and what to do; told once.
+    pub fn bent(&self) -> Option<&'static str> {
+        let Self::Bending(inner, bent) = self else { return None };
+        bent.0.compare_exchange(BENT, TOLD, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        Some(match **inner {
+            Self::NumericDouble => {
+                "a numeric beyond all doubles was sent as infinity; numeric.mapping=none sends a Decimal, type.mapping=exact \
+                 PostgreSQL's text"
+            }
+            _ => {
+                "a time before 1677 or after 2262 was sent as the last number of nanoseconds that 64 bits hold; \
+                 timestamp.granularity=nanos_string or type.mapping=exact sends it as it is"
+            }
+        })
+    }
+
     /// Decodes a field that is not null.
     ///
     /// # Errors
@@ -174,6 +209,13 @@ impl FieldDecoder {
             Self::Float64 => Value::Float64(f64::from_be_bytes(fixed(field)?)),
             Self::Bool => Value::Boolean(fixed::<1>(field)?[0] != 0),
             Self::Text | Self::Jsonb | Self::Bytes | Self::Exact(_) => return Err(FieldError::Shape),
+            Self::Bending(inner, bent) => {
+                let value = inner.decode_slice(field)?;
+                if matches!(value, Value::Int64(i64::MAX | i64::MIN)) || is_infinite(&value) {
+                    bent.note(field, &value);
+                }
+                value
+            }
             Self::Char => character(fixed::<1>(field)?[0]),
             Self::Uuid => Value::from(uuid(fixed(field)?)),
             Self::Bit | Self::BitNumber | Self::BitDigits => self.bits(field)?,
@@ -233,6 +275,24 @@ impl FieldDecoder {
             _ => Ok(Value::Float64(raw.to_f64())),
         }
     }
+}
+
+impl Bent {
+    /// Notes a value at the end of its type, unless PostgreSQL's own is infinite.
+    #[cold]
+    fn note(&self, field: &[u8], value: &Value) {
+        let infinite = match value {
+            Value::Int64(_) => raw_timestamp(field).is_none(),
+            _ => RawNumeric::parse(field).is_some_and(|raw| raw.to_i128(0) == Err(NotDecimal::Infinite)),
+        };
+        if !infinite {
+            let _ = self.0.compare_exchange(0, BENT, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_infinite(value: &Value) -> bool {
+    matches!(value, Value::Float64(number) if number.is_infinite())
 }
 
 fn fixed<const N: usize>(field: &[u8]) -> Result<[u8; N], FieldError> {

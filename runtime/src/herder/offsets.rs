@@ -1,7 +1,7 @@
 //! Offsets over REST (KIP-875): what a source has read, what a sink's group has committed.
 
 use serde_json::{Map, Value, json};
-use towline_connectors::api::{Connector, ConsumerGroup, Position, TopicPartition};
+use towline_connectors::api::{Connector, ConsumerGroup, Error, ErrorKind, Position, TopicPartition};
 
 use super::{Herder, Refusal, find_connector};
 use crate::config_providers;
@@ -61,7 +61,11 @@ impl Herder {
         }
         let offsets = entries.iter().map(source_entry).collect::<Result<Vec<_>, _>>()?;
         let handled = match find_connector(state.config.get("connector.class").map_or("", String::as_str)) {
-            Some(Connector::Source(source)) => source.alter_offsets(&state.config, &offsets)?,
+            Some(Connector::Source(source)) => {
+                // Offsets can be set while a provider's file is gone: what it would say is then not checked.
+                let props = config_providers::resolve(&state.config, &self.shared.config);
+                source.alter_offsets(props.as_ref().unwrap_or(&state.config), &offsets).map_err(refusal)?
+            }
             _ => false,
         };
         self.shared.stores.offsets.put(name, &offsets).await?;
@@ -110,6 +114,14 @@ impl Herder {
     }
 }
 
+/// What is wrong with the offsets themselves is the user's to mend.
+fn refusal(error: Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::Data => Refusal::new(400, error.to_string()),
+        _ => error.into(),
+    }
+}
+
 fn is_sink(state: &ConnectorState) -> bool {
     matches!(find_connector(state.config.get("connector.class").map_or("", String::as_str)), Some(Connector::Sink(_)))
 }
@@ -153,10 +165,10 @@ fn entries(body: &Value) -> Result<Vec<Map<String, Value>>, Refusal> {
 }
 
 fn source_entry(entry: &Map<String, Value>) -> Result<(Position, Option<Position>), Refusal> {
-    let partition = Position::from_json(entry.get("partition").unwrap_or(&Value::Null))?;
+    let partition = Position::from_json(entry.get("partition").unwrap_or(&Value::Null)).map_err(refusal)?;
     let offset = match entry.get("offset") {
         None | Some(Value::Null) => None,
-        Some(offset) => Some(Position::from_json(offset)?),
+        Some(offset) => Some(Position::from_json(offset).map_err(refusal)?),
     };
     Ok((partition, offset))
 }

@@ -49,6 +49,7 @@ impl Planner {
             return Ok(vec![self.resolved.clone(); max]);
         };
         let mut wait = Duration::from_millis(250);
+        let mut said = None;
         loop {
             match source.plan(&self.resolved, max, &self.health).await {
                 Ok(tasks) if tasks.len() > max => {
@@ -65,12 +66,16 @@ impl Planner {
                     return Err(Error::fatal(message));
                 }
                 Ok(tasks) => {
-                    self.health.recovered();
+                    // What the connector itself says of its plan stays.
+                    if said.is_some() && self.health.message() == said {
+                        self.health.recovered();
+                    }
                     return Ok(tasks);
                 }
                 Err(error) if error.kind() == ErrorKind::Retriable => {
                     tracing::warn!(connector = %self.name, %error, ?wait, "planning tasks failed, retrying");
-                    self.health.degraded(format!("planning tasks failed, retrying: {error}"));
+                    said = Some(format!("planning tasks failed, retrying: {error}"));
+                    self.health.degraded(said.clone().unwrap_or_default());
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(Duration::from_secs(10));
                 }

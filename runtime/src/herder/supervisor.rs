@@ -271,6 +271,7 @@ impl Supervisor {
 
     async fn connector_failed(&self, error: &Error) {
         tracing::error!(connector = %self.name, %error, "connector failed");
+        self.health.recovered();
         self.report(State::Failed, Some(error.trace())).await;
     }
 
@@ -392,6 +393,8 @@ impl Supervisor {
             return;
         }
         tracing::error!(connector = %self.name, task = exit.task, trace = %error.trace().trim_end(), "task failed");
+        // It retries nothing any more.
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).remove(&exit.task);
         let status =
             Status { state: State::Failed, trace: Some(error.trace()), worker_id: self.shared.worker_id.to_string() };
         let written = self.shared.stores.status.put_task(&self.name, exit.task, Some(&status)).await;

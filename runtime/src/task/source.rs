@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use towline_connectors::api::{
-    Error, ErrorKind, Result, SourceBatch, SourceConnector, SourceContext, SourceRecord, SourceRecords, SourceTask,
+    Error, ErrorKind, Position, Result, SourceBatch, SourceConnector, SourceContext, SourceRecord, SourceRecords,
+    SourceTask,
 };
 use towline_connectors::data::Value;
 
@@ -131,7 +132,11 @@ async fn drive(context: &TaskContext, task: &mut dyn SourceTask, pipe: &mut Pipe
                     () = tokio::time::sleep(wait) => {}
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Polls before this one are whole: only what lies behind the error is missing.
+                pipe.finish(context).await;
+                return Err(error);
+            }
         }
         if pipe.delivery.is_due() {
             commit(context, task, pipe).await?;
@@ -195,31 +200,48 @@ async fn send(context: &TaskContext, pipe: &mut Pipe, batches: Vec<SourceBatch>)
         }
         let source = batch.source_offset.take().map(|offset| (batch.source_partition.clone(), offset));
         let records = std::mem::replace(&mut batch.records, SourceRecords::Made(Vec::new()));
-        if pipe.chain.is_empty() {
+        let plain = pipe.chain.is_empty();
+        if plain {
             pipe.know(context, &batch.topic).await?;
-            match records {
-                SourceRecords::Made(records) => {
-                    for record in &records {
-                        pipe.put(context, &parts_of(&batch, record), &mut chunk).await?;
-                    }
-                }
-                SourceRecords::Rows(mut rows) => {
-                    // One record for all rows, one after the other.
-                    let mut record = SourceRecord::default();
-                    let mut values = Vec::new();
-                    while rows.next(&mut values)? {
-                        record.value = Value::Struct(values);
-                        pipe.put(context, &parts_of(&batch, &record), &mut chunk).await?;
-                        values = match std::mem::take(&mut record.value) {
-                            Value::Struct(values) => values,
-                            _ => Vec::new(),
-                        };
-                        values.clear();
-                    }
+        }
+        match records {
+            SourceRecords::Made(records) if plain => {
+                for record in &records {
+                    pipe.put(context, &parts_of(&batch, record), &mut chunk).await?;
                 }
             }
-        } else {
-            send_transformed(context, pipe, &mut chunk, &batch, records.into_made()?).await?;
+            SourceRecords::Made(records) => {
+                for record in records {
+                    send_transformed(context, pipe, &mut chunk, &batch, record).await?;
+                }
+            }
+            SourceRecords::Rows(mut rows) => {
+                // One record for all rows, one after the other.
+                let mut record = SourceRecord::default();
+                let mut values = Vec::new();
+                loop {
+                    match rows.next(&mut values) {
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        Err(error) => {
+                            let reached = rows.reached().map(|reached| (batch.source_partition.clone(), reached));
+                            return pipe.end_before(context, chunk, reached, error).await;
+                        }
+                    }
+                    if !plain {
+                        let made = SourceRecord::of_value(Value::Struct(std::mem::take(&mut values)));
+                        send_transformed(context, pipe, &mut chunk, &batch, made).await?;
+                        continue;
+                    }
+                    record.value = Value::Struct(values);
+                    pipe.put(context, &parts_of(&batch, &record), &mut chunk).await?;
+                    values = match std::mem::take(&mut record.value) {
+                        Value::Struct(values) => values,
+                        _ => Vec::new(),
+                    };
+                    values.clear();
+                }
+            }
         }
         merge(&mut chunk.checkpoints, source.into_iter().collect());
     }
@@ -243,34 +265,58 @@ async fn send_transformed(
     pipe: &mut Pipe,
     chunk: &mut Chunk,
     batch: &SourceBatch,
-    records: Vec<SourceRecord>,
+    record: SourceRecord,
 ) -> Result<()> {
-    for record in records {
-        let record = match pipe.chain.apply(batch.record(record)) {
-            Ok(Some(record)) => record,
-            Ok(None) => continue,
-            Err(failed) => {
-                let class = failed.class.to_owned();
-                let failed = Failed { stage: Stage::Transformation, class, error: failed.error };
-                pipe.tolerance.judge(failed, None)?;
-                continue;
-            }
-        };
-        pipe.know(context, &record.topic).await?;
-        let parts = Parts {
-            topic: &record.topic,
-            partition: record.partition,
-            key: (record.key.schema.as_ref(), &record.key.value),
-            value: (record.value.schema.as_ref(), &record.value.value),
-            timestamp: record.timestamp,
-            headers: &record.headers,
-        };
-        pipe.put(context, &parts, chunk).await?;
-    }
-    Ok(())
+    let record = match pipe.chain.apply(batch.record(record)) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(()),
+        Err(failed) => {
+            let class = failed.class.to_owned();
+            let failed = Failed { stage: Stage::Transformation, class, error: failed.error };
+            return pipe.tolerance.judge(failed, None);
+        }
+    };
+    pipe.know(context, &record.topic).await?;
+    let parts = Parts {
+        topic: &record.topic,
+        partition: record.partition,
+        key: (record.key.schema.as_ref(), &record.key.value),
+        value: (record.value.schema.as_ref(), &record.value.value),
+        timestamp: record.timestamp,
+        headers: &record.headers,
+    };
+    pipe.put(context, &parts, chunk).await
 }
 
 impl Pipe {
+    /// Ends the task before a row that has no form. The rows before it are delivered, if an offset says where they end.
+    #[cold]
+    async fn end_before(
+        &mut self,
+        context: &TaskContext,
+        mut chunk: Chunk,
+        reached: Option<(Arc<Position>, Position)>,
+        error: Error,
+    ) -> Result<()> {
+        if reached.is_some() {
+            merge(&mut chunk.checkpoints, reached.into_iter().collect());
+            self.dispatch(chunk).await?;
+            self.finish(context).await;
+        }
+        Err(error)
+    }
+
+    /// Delivers what is whole before the task ends with an error of its source.
+    #[cold]
+    async fn finish(&mut self, context: &TaskContext) {
+        if let Err(error) = self.delivery.finish(context, &self.tolerance, true).await {
+            tracing::warn!(
+                connector = %context.connector, task = context.task, %error,
+                "what was read before an error is not committed, and will be read again"
+            );
+        }
+    }
+
     async fn dispatch(&mut self, chunk: Chunk) -> Result<()> {
         if chunk.records == 0 && chunk.checkpoints.is_empty() {
             return Ok(());

@@ -44,6 +44,9 @@ static DEBEZIUM: Spec = Spec {
     config: debezium_keys::definition,
 };
 
+/// Of so many topics the tables' columns are offered.
+const MOST_TOPICS: usize = 20;
+
 /// The JDBC sink connector of one dialect of keys.
 #[derive(Debug, Clone, Copy)]
 pub struct JdbcSinkConnector {
@@ -104,7 +107,7 @@ impl SinkConnector for JdbcSinkConnector {
     async fn recommend(&self, props: &Props) -> Vec<(&'static str, Vec<String>)> {
         let (Ok(config), Ok(connector)) = ((self.read)(props), self.connector(props)) else { return Vec::new() };
         let Ok(mut session) = connector.connect().await else { return Vec::new() };
-        let recommended = recommend(&mut session, &config).await;
+        let recommended = recommend(&mut session, &config, &topics_of(props)).await;
         session.close().await;
         recommended.unwrap_or_default()
     }
@@ -136,19 +139,38 @@ impl SinkConnector for JdbcSinkConnector {
     }
 }
 
-/// Tables to choose from and, where the name of the table is fixed, its columns.
+/// The topics that a config names.
+fn topics_of(props: &Props) -> Vec<&str> {
+    let topics = props.get("topics").map_or("", String::as_str);
+    topics.split(',').map(str::trim).filter(|topic| !topic.is_empty()).collect()
+}
+
+/// Tables to choose from and the columns of those that the topics lead to, or the name that is fixed.
 async fn recommend(
     session: &mut Session,
     config: &SinkConfig,
+    topics: &[&str],
 ) -> std::result::Result<Vec<(&'static str, Vec<String>)>, sqlx::Error> {
     let tables = catalog::list_tables(session, &["TABLE", "PARTITIONED TABLE", "VIEW"], None).await?;
     let tables = tables.iter().map(TableName::dotted).collect();
     let mut recommended = vec![(config.dialect.table_key(), tables)];
-    let fixed = destination::sql_name(config, &config.table_format).filter(|_| !config.table_format.contains("${"));
-    if let Some(name) = fixed
-        && let Some(table) = catalog::find_table(session, &name).await?
-    {
-        let columns: Vec<String> = table.columns.iter().map(|column| column.name.to_string()).collect();
+    let mut names: Vec<String> = Vec::new();
+    if config.table_format.contains("${") || !config.topic_tables.is_empty() {
+        names.extend(topics.iter().take(MOST_TOPICS).filter_map(|topic| destination::table_for(config, topic).ok()));
+    } else {
+        names.extend(destination::sql_name(config, &config.table_format));
+    }
+    names.dedup();
+    let mut columns: Vec<String> = Vec::new();
+    for name in &names {
+        let Some(table) = catalog::find_table(session, name).await? else { continue };
+        for column in &table.columns {
+            if !columns.iter().any(|known| **known == *column.name) {
+                columns.push(column.name.to_string());
+            }
+        }
+    }
+    if !columns.is_empty() {
         recommended.push((config.dialect.key_fields(), columns.clone()));
         recommended.push((config.dialect.fields_key(), columns));
     }

@@ -196,7 +196,7 @@ fn mode_keys(def: ConfigDef) -> ConfigDef {
             "Entries <regex>:[<column>|<column>]; the first that matches schema.table counts.",
             MODE,
         )
-        .check(Validator::Check(check_mapping)),
+        .check(Validator::Check(check_bracketed)),
     )
     .with(
         ConfigKey::optional("timestamp.initial", Long)
@@ -398,8 +398,8 @@ impl SourceConfig {
             timestamp_mapping: mapping(&config, "timestamp.columns.mapping")?
                 .into_iter()
                 .map(|(regex, columns)| {
-                    let columns = columns.trim_matches(['[', ']']).split('|').map(|column| column.trim().to_owned());
-                    (regex, columns.collect())
+                    let columns = bracketed(&columns).unwrap_or(&columns).split('|');
+                    (regex, columns.map(|column| column.trim().to_owned()).collect())
                 })
                 .collect(),
             query: query
@@ -499,6 +499,20 @@ fn mapped(entry: &str) -> std::result::Result<(Regex, String), String> {
     }
     let regex = whole_match(pattern).map_err(|error| format!("Invalid regex {pattern}: {error}"))?;
     Ok((regex, column.to_owned()))
+}
+
+/// What stands between brackets.
+fn bracketed(columns: &str) -> Option<&str> {
+    columns.strip_prefix('[')?.strip_suffix(']')
+}
+
+fn check_bracketed(text: &str) -> std::result::Result<(), String> {
+    check_mapping(text)?;
+    let bare = |entry: &&str| mapped(entry).is_ok_and(|(_, columns)| bracketed(&columns).is_none());
+    match text.split(',').filter(|entry| !entry.is_empty()).find(bare) {
+        Some(entry) => Err(format!("<regex>:[<column>|<column>] is expected, with brackets, but found {entry}")),
+        None => Ok(()),
+    }
 }
 
 fn check_mapping(text: &str) -> std::result::Result<(), String> {

@@ -24,17 +24,17 @@ use tokio::time::Instant;
 use super::config::Mode;
 use super::shape::LOCKED;
 use super::sql::Bound;
-use crate::api::Health;
+use super::trouble::Notes;
 use crate::postgres::connection::{Session, within};
 
 /// After this time of waiting the status says so.
-const TELL_AFTER: Duration = Duration::from_secs(10);
+const TELL_AFTER: Duration = Duration::from_secs(3);
 
 /// What a wait is for, for messages.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
     pub(super) label: &'a str,
-    pub(super) health: &'a Health,
+    pub(super) notes: &'a mut Notes,
     pub(super) max_lag: Option<Duration>,
 }
 
@@ -96,7 +96,11 @@ const OLDEST: &str = "SELECT (extract(epoch FROM xact_start) * 1000000)::int8, p
 type Holders = Vec<(String, Option<i32>)>;
 
 /// The time before which no row can appear any more, in microseconds, at most `end`.
-pub(super) async fn oldest_start(session: &mut Session, end: i64, waiting: &Waiting<'_>) -> Result<i64, sqlx::Error> {
+pub(super) async fn oldest_start(
+    session: &mut Session,
+    end: i64,
+    waiting: &mut Waiting<'_>,
+) -> Result<i64, sqlx::Error> {
     if is_standby(session).await? {
         return Ok(end);
     }
@@ -186,7 +190,11 @@ impl Pending {
     }
 
     /// Whether all have ended, or were waited for as long as the user wants.
-    pub(super) async fn is_over(&mut self, session: &mut Session, waiting: &Waiting<'_>) -> Result<bool, sqlx::Error> {
+    pub(super) async fn is_over(
+        &mut self,
+        session: &mut Session,
+        waiting: &mut Waiting<'_>,
+    ) -> Result<bool, sqlx::Error> {
         let waited = self.since.elapsed();
         let who = match &mut self.left {
             Left::Writers(left, _) | Left::Hidden(left) if left.is_empty() => None,
@@ -278,22 +286,17 @@ async fn holders(session: &mut Session, sql: &'static str, relations: Option<&[O
 }
 
 impl Waiting<'_> {
-    fn what(&self) -> String {
-        format!("reading {} is held back", self.label)
+    /// Takes back what [`Self::tell`] said.
+    fn untell(&mut self) {
+        self.notes.clear(self.label);
     }
 
-    /// Takes back what [`Self::tell`] said, but nothing that others said.
-    fn untell(&self) {
-        if self.health.message().is_some_and(|message| message.starts_with(&self.what())) {
-            self.health.recovered();
-        }
-    }
-
-    fn tell(&self, who: &str) {
-        self.health.degraded(format!(
-            "{} by {who}: newer rows wait so that none that it commits is skipped \
+    fn tell(&mut self, who: &str) {
+        let text = format!(
+            "reading {} is held back by {who}: newer rows wait so that none that it commits is skipped \
              (read.horizon.max.lag.ms limits this, read.horizon=none turns it off)",
-            self.what()
-        ));
+            self.label
+        );
+        self.notes.set(self.label, text, 0);
     }
 }

@@ -4,6 +4,7 @@ mod batches;
 mod config;
 mod horizon;
 mod page;
+mod places;
 mod prepare;
 mod progress;
 mod reader;
@@ -12,11 +13,12 @@ mod shape;
 mod sql;
 mod tables;
 mod task;
+mod trouble;
 mod validate;
 
 use async_trait::async_trait;
 
-use crate::api::{ConfigError, Health, Props, Result, SourceConnector, SourceContext, SourceTask, Spec};
+use crate::api::{ConfigError, Health, Position, Props, Result, SourceConnector, SourceContext, SourceTask, Spec};
 use crate::jdbc::connection_keys::{Connector, check_connection};
 use crate::postgres::catalog::TableName;
 use crate::postgres::connection::Session;
@@ -75,12 +77,7 @@ impl SourceConnector for JdbcSourceConnector {
             let tried = tokio::time::timeout(QUERY_LIMIT, session.run(sql::lock(&sql::sub_select(query)))).await;
             let error = match tried {
                 Ok(Ok(_)) => None,
-                // What the server says may quote the query.
-                Ok(Err(error)) if key == "query.masked" => Some(format!(
-                    "the query does not work (SQLSTATE {})",
-                    failure::state(&error).unwrap_or_else(|| "unknown".to_owned())
-                )),
-                Ok(Err(error)) => Some(format!("the query does not work: {}", failure::text(&error))),
+                Ok(Err(error)) => Some(does_not_work(&error)),
                 Err(_) => Some(format!("the query took longer than {} s to be checked", QUERY_LIMIT.as_secs())),
             };
             errors.extend(error.map(|error| ConfigError::on(key, error)));
@@ -116,8 +113,9 @@ impl SourceConnector for JdbcSourceConnector {
         if found.is_empty() {
             let message = format!(
                 "no table of {} matches the config; looking again every table.poll.interval.ms. Names are compared \
-                 exactly, as schema.table or the bare name",
-                connector.settings.place()
+                 exactly, as schema.table or the bare name{}",
+                connector.settings.place(),
+                filter.hint()
             );
             tracing::warn!("{message}");
             health.degraded(message);
@@ -162,6 +160,37 @@ impl SourceConnector for JdbcSourceConnector {
         let (connector, _) = connector(props)?;
         Ok(Box::new(task::JdbcSourceTask::open(props, connector, context).await?))
     }
+
+    fn alter_offsets(&self, props: &Props, offsets: &[(Position, Option<Position>)]) -> Result<bool> {
+        let mode = props.get("mode").and_then(|mode| config::Mode::from_text(mode.trim()));
+        let qualified = props.get("table.names.qualify").is_none_or(|text| !text.trim().eq_ignore_ascii_case("false"));
+        for (partition, offset) in offsets {
+            progress::check_altered(mode, qualified, partition, offset.as_ref())?;
+        }
+        Ok(true)
+    }
+}
+
+/// What is wrong with a query, without what the server says of it, which may quote it: as the original, SQLSTATE and vendor
+/// code, which PostgreSQL's driver gives as 0.
+fn does_not_work(error: &sqlx::Error) -> String {
+    let Some(state) = failure::state(error) else { return format!("the query could not be checked: {error}") };
+    let what = match state.as_str() {
+        "42601" => ": its syntax is wrong",
+        "42P01" => ": a table or view that it reads does not exist",
+        "42703" => ": a column that it names does not exist",
+        "42702" => ": a column that it names is ambiguous",
+        "42883" => ": a function or operator does not exist for these types",
+        "42501" => ": the user lacks a privilege for what it reads",
+        "3F000" => ": a schema that it names does not exist",
+        "42P02" => ": it has a parameter, which nothing is bound to",
+        "42804" | "42846" => ": its types don't fit each other",
+        "42803" => ": a column is neither grouped nor aggregated",
+        _ => "",
+    };
+    let place = failure::position(error).and_then(|at| at.checked_sub(sql::lock("(\n").find(" LIMIT")?));
+    let place = place.map_or_else(String::new, |at| format!(" at its character {at}"));
+    format!("the query does not work (SQLSTATE {state}, vendor code 0){what}{place}")
 }
 
 async fn list(session: &mut Option<Session>, connector: &Connector, filter: &TableFilter) -> Result<Vec<TableName>> {

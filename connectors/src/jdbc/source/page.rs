@@ -7,20 +7,18 @@ use futures_util::TryStreamExt;
 
 use super::batches::{Batches, Size};
 use super::config::{Mode, SourceConfig};
+use super::places::{Found, NoPlace, NotId, Places};
 use super::progress::Progress;
 use super::reader::Target;
 use super::shape::{self, Shape};
 use super::sql::{self, Bound, Paging};
-use crate::api::{Error, Rows, SourceBatch, SourceRecords};
+use crate::api::{Error, ErrorKind, Position, Rows, SourceBatch, SourceRecords};
 use crate::data::Value;
 use crate::postgres::catalog::Column;
 use crate::postgres::connection::{Session, within};
 use crate::postgres::copy_decode::{BadStream, Fields, TupleReader};
 use crate::postgres::failure;
-use crate::postgres::field_decoder::{FieldDecoder, FieldError, raw_date, raw_timestamp};
-use crate::postgres::numeric::RawNumeric;
-use crate::postgres::temporal::Zone;
-use crate::postgres::type_map::PgType;
+use crate::postgres::field_decoder::{FieldDecoder, FieldError};
 
 /// Without statistics the server expects few rows of any range, and would collect and sort all that are left for each page.
 const ALONG_THE_INDEX: &str = "SET LOCAL enable_bitmapscan = off; ";
@@ -33,19 +31,22 @@ const MOST_TIED: usize = 8 << 20;
 pub(super) enum PageError {
     /// The worker takes no more batches.
     Closed,
-    /// Reading failed.
+    /// The database is away, or a row can't be handed over.
     Failed(Error),
+    /// This table can't be read as it is now, others may be.
+    Table(Error),
 }
 
-impl From<Error> for PageError {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
+impl PageError {
+    /// An error about a table: what passes is an outage.
+    pub(super) fn of_table(error: Error) -> Self {
+        if error.kind() == ErrorKind::Retriable { Self::Failed(error) } else { Self::Table(error) }
     }
 }
 
 impl From<sqlx::Error> for PageError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Failed(failure::to_error(error, "could not read from the database"))
+        Self::of_table(failure::to_error(error, "could not read from the database"))
     }
 }
 
@@ -83,7 +84,8 @@ pub(super) async fn read(
             tracing::info!(table = %target.label, "columns changed: how they are read is planned anew");
             let table = |columns: &[Column]| columns.first().map(|column| column.relation);
             let other = old.is_some_and(|old| table(&old.columns) != table(&columns));
-            let shape = shape::plan(session, &target.relation, columns, config).await?;
+            let planned = shape::plan(session, &target.relation, columns, config).await;
+            let shape = planned.map_err(PageError::of_table)?;
             if other && bound.id.is_some() {
                 // Another table goes by the name now, and nobody has waited for its writers yet.
                 target.shape = Some(shape);
@@ -97,8 +99,7 @@ pub(super) async fn read(
     let copy = format!("COPY ({}) TO STDOUT (FORMAT binary)", shape.statement.page(target.progress, bound, paging));
     let mut collector = Collector {
         shape,
-        mode: config.mode,
-        zone: &config.decode.zone,
+        config,
         partition: &target.partition,
         topic: &target.topic,
         label: &target.label,
@@ -106,41 +107,43 @@ pub(super) async fn read(
         rows: 0,
         last: target.progress,
         safe: target.progress,
+        settled: Size::default(),
+        reached: target.progress,
+        total: Size::default(),
     };
-    let mut progress = target.progress;
-    let mut total = Size::default();
-    {
-        let read_error = |error| unread(error, &target.label, config);
-        let mut chunks = within(patience, session.connection.copy_out_raw(&copy)).await.map_err(read_error)?;
-        let mut tuples = TupleReader::default();
-        while let Some(chunk) = within(patience, chunks.try_next()).await.map_err(read_error)? {
-            tuples.push(chunk);
-            while let Some(tuple) = tuples.next_tuple(shape.decoders.len())? {
-                total.rows += 1;
-                total.bytes += tuple.len();
-                if let Some((batch, size, reached)) = collector.add(tuple, limits)? {
-                    progress = reached;
-                    batches.send(batch, size).await.map_err(|_| PageError::Closed)?;
-                    // What was handed over stays behind us, even if the rest of the page fails.
-                    target.progress = progress;
-                }
-            }
-        }
-    }
-    session.run("COMMIT").await?;
-    let (batch, size, reached) = collector.take(true);
-    if size.rows > 0 {
+    let copied = collector.copy_out(session, &copy, limits, batches).await;
+    let copied = match copied {
+        Ok(()) => session.run("COMMIT").await.map(drop).map_err(PageError::from),
+        failed => failed,
+    };
+    let rest = match &copied {
+        Ok(()) => Some(collector.take(true)),
+        Err(PageError::Closed) => None,
+        // After an outage the same rows come again.
+        Err(PageError::Failed(error)) if error.kind() == ErrorKind::Retriable => None,
+        Err(_) => Some(collector.take_settled()),
+    };
+    if let Some((batch, size, reached)) = rest.filter(|(_, size, _)| size.rows > 0) {
         batches.send(batch, size).await.map_err(|_| PageError::Closed)?;
+        collector.reached = reached;
     }
-    if total.rows > 0 && config.mode != Mode::Bulk {
-        progress = reached;
-    }
-    target.progress = progress;
-    Ok(total)
+    // What was handed over stays behind us, even if the page failed.
+    let (reached, total) = (collector.reached, collector.total);
+    target.progress = reached;
+    copied.map(|()| total)
 }
 
 /// What it means that the server ended a COPY.
 fn unread(error: sqlx::Error, label: &str, config: &SourceConfig) -> PageError {
+    if !config.suffix.is_empty() && failure::is(&error, "42601") {
+        let message = format!(
+            "could not read {label}: {}. query.suffix=\"{}\" stands at the very end of the statement, behind its own WHERE and \
+             ORDER BY: set conditions in a query instead, as query=SELECT * FROM {label} WHERE ...",
+            failure::text(&error),
+            config.suffix
+        );
+        return PageError::Table(Error::fatal(message).caused_by(error));
+    }
     let found = error.as_database_error().filter(|_| failure::is(&error, "22P02"));
     let Some(found) = found.and_then(|answer| sql::too_large(answer.message())) else { return error.into() };
     let limit = config.value_limit.map_or(0, |limit| limit.bytes);
@@ -151,18 +154,14 @@ fn unread(error: sqlx::Error, label: &str, config: &SourceConfig) -> PageError {
     )))
 }
 
-/// An instant and a wall clock, in microseconds since 1970.
-type Moment = (i64, Option<i64>);
-
 /// A batch, its size, and where to resume after it.
 type Full = (SourceBatch, Size, Progress);
 
 /// Gathers rows into batches and knows which offset is safe.
 struct Collector<'a> {
     shape: &'a Shape,
-    mode: Mode,
-    zone: &'a Zone,
-    partition: &'a Arc<crate::api::Position>,
+    config: &'a SourceConfig,
+    partition: &'a Arc<Position>,
     topic: &'a Arc<str>,
     label: &'a str,
     /// The fields of the batch's rows.
@@ -172,36 +171,59 @@ struct Collector<'a> {
     last: Progress,
     /// Where the last row before those stands: what is behind is complete.
     safe: Progress,
+    /// The batch's rows up to there.
+    settled: Size,
+    /// Where to resume after what was handed over.
+    reached: Progress,
+    /// What the page has had so far.
+    total: Size,
 }
 
 impl Collector<'_> {
+    /// Reads what a COPY gives and hands over the batches that it fills.
+    async fn copy_out(
+        &mut self,
+        session: &mut Session,
+        copy: &str,
+        limits: Limits,
+        batches: &Batches,
+    ) -> Result<(), PageError> {
+        let (label, config) = (self.label, self.config);
+        let read_error = |error| unread(error, label, config);
+        let patience = session.patience;
+        let mut chunks = within(patience, session.connection.copy_out_raw(copy)).await.map_err(read_error)?;
+        let mut tuples = TupleReader::default();
+        while let Some(chunk) = within(patience, chunks.try_next()).await.map_err(read_error)? {
+            tuples.push(chunk);
+            while let Some(tuple) = tuples.next_tuple(self.shape.decoders.len())? {
+                self.total.rows += 1;
+                self.total.bytes += tuple.len();
+                if let Some((batch, size, reached)) = self.add(tuple, limits).map_err(PageError::Failed)? {
+                    batches.send(batch, size).await.map_err(|_| PageError::Closed)?;
+                    self.reached = reached;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a row; answers the rows before it if they fill a batch. Only the next row tells whether the last one's
     /// offset is complete.
     fn add(&mut self, mut row: Fields, limits: Limits) -> Result<Option<Full>, Error> {
-        let mut id = None;
-        let mut moment: Option<(usize, Option<Moment>)> = None;
-        // Only the offset columns are looked into here.
-        for at in 0..self.shape.offsets_end {
-            let Some(place) = row.next_field() else { continue };
-            let field = &row.bytes()[place];
-            if let Some((column, kind)) = self.shape.id
-                && column == at
-            {
-                id = raw_id(field, kind);
+        let next = match self.place(self.shape.places.find(&mut row)) {
+            Ok(next) => next,
+            Err(error) => {
+                // Where this row would stand, none of those before it does.
+                (self.safe, self.settled) = (self.last, self.gathered());
+                return Err(error);
             }
-            // Of several timestamp columns the first that is not null in COALESCE's order counts, not in the table's.
-            if let Some((rank, kind)) = self.shape.ranks[at]
-                && moment.is_none_or(|(best, _)| rank < best)
-            {
-                moment = Some((rank, self.moment(kind, field)));
-            }
-        }
-        let next = self.place(id, moment.and_then(|(_, moment)| moment))?;
+        };
         // Rows that share an offset stay together: what is cut between them comes again after a crash.
-        let tied = next == self.last && self.mode != Mode::Bulk && self.data.len() < MOST_TIED;
+        let tied = next == self.last && self.config.mode != Mode::Bulk && self.data.len() < MOST_TIED;
         let full = self.rows >= limits.rows || self.data.len() >= limits.bytes;
         let full = (full && !tied).then(|| self.take(next != self.last));
         if next != self.last {
+            self.settled = self.gathered();
             self.safe = self.last;
             self.last = next;
         }
@@ -210,42 +232,56 @@ impl Collector<'_> {
         Ok(full)
     }
 
-    /// The moment that a timestamp column says, as an instant and, without a zone, as its wall clock; `None` if it is
-    /// infinite.
-    fn moment(&self, kind: PgType, field: &[u8]) -> Option<Moment> {
-        let shown = if kind == PgType::Date { raw_date(field) } else { raw_timestamp(field) }?;
-        Some(match kind {
-            PgType::TimestampTz => (shown, None),
-            _ => (self.zone.to_instant_not_after(shown), Some(shown)),
-        })
+    fn gathered(&self) -> Size {
+        Size { rows: self.rows, bytes: self.data.len() }
     }
 
     /// Where a row stands.
-    fn place(&self, id: Option<i64>, moment: Option<Moment>) -> Result<Progress, Error> {
-        let mut next = self.last;
-        if self.mode.has_incrementing() {
-            next.id = Some(id.ok_or_else(|| {
-                Error::fatal(format!("null or too large a value in the incrementing column of {}", self.label))
-            })?);
-        }
-        if self.mode.has_timestamp() {
-            let (micros, wall) =
-                moment.ok_or_else(|| Error::fatal(format!("no finite timestamp in a row of {}", self.label)))?;
-            next.wall = wall;
-            next.micros = Some(micros);
-        }
-        Ok(next)
+    fn place(&self, found: Found) -> Result<Progress, Error> {
+        let places = &self.shape.places;
+        places.progress(found, self.last).map_err(|no| match no {
+            NoPlace::Id(why) => self.refuse_id(why),
+            NoPlace::Moment => Error::fatal(format!("no finite timestamp in a row of {}", self.label)),
+        })
+    }
+
+    #[cold]
+    fn refuse_id(&self, why: NotId) -> Error {
+        let what = match why {
+            NotId::Null => "null",
+            NotId::Fraction => "a number with a fraction",
+            NotId::TooLarge => "a number beyond 64 bits",
+            NotId::NoNumber => "NaN or infinity",
+        };
+        let column = self.shape.statement.incrementing.as_ref().map_or("", |column| column.name.as_str());
+        let behind = self.last.id.map_or_else(String::new, |id| format!(" in the first row behind id {id}"));
+        Error::fatal(format!(
+            "the incrementing column \"{column}\" of {} holds {what}{behind}, which no offset can say: a whole number up to \
+             {} is needed. Correct the row, or leave it out with a query; the rows before it were handed over",
+            self.label,
+            i64::MAX
+        ))
+    }
+
+    /// The rows that stand before the last place, with where to resume: more rows may stand at the last one.
+    fn take_settled(&mut self) -> Full {
+        self.rows = self.settled.rows;
+        self.data.truncate(self.settled.bytes);
+        self.take(false)
     }
 
     /// The batch so far, with where to resume: at the last row if no more rows stand there, as at the end of a page.
     fn take(&mut self, complete: bool) -> Full {
         let reached = if complete { self.last } else { self.safe };
+        self.settled = Size::default();
         let size = Size { rows: std::mem::take(&mut self.rows), bytes: self.data.len() };
         let data = std::mem::replace(&mut self.data, Vec::with_capacity(size.bytes));
         let rows = CopiedRows {
             fields: Fields::new(data.into()),
             left: size.rows,
+            rows: size.rows,
             decoders: Arc::clone(&self.shape.decoders),
+            places: Arc::clone(&self.shape.places),
             label: self.label.to_owned(),
         };
         let batch = SourceBatch {
@@ -254,7 +290,7 @@ impl Collector<'_> {
             value_schema: Some(Arc::clone(&self.shape.schema)),
             records: SourceRecords::Rows(Box::new(rows)),
             source_partition: Arc::clone(self.partition),
-            source_offset: if self.mode == Mode::Bulk { None } else { reached.to_position() },
+            source_offset: if self.config.mode == Mode::Bulk { None } else { reached.to_position() },
         };
         (batch, size, reached)
     }
@@ -265,6 +301,8 @@ impl Collector<'_> {
 struct CopiedRows {
     fields: Fields,
     left: usize,
+    rows: usize,
+    places: Arc<Places>,
     decoders: Arc<[(Arc<str>, FieldDecoder)]>,
     label: String,
 }
@@ -272,6 +310,11 @@ struct CopiedRows {
 impl Rows for CopiedRows {
     fn next(&mut self, values: &mut Vec<Value>) -> Result<bool, Error> {
         if self.left == 0 {
+            for (name, decoder) in &*self.decoders {
+                if let Some(bent) = decoder.bent() {
+                    tracing::warn!(table = %self.label, column = %name, "{bent}");
+                }
+            }
             return Ok(false);
         }
         self.left -= 1;
@@ -286,6 +329,25 @@ impl Rows for CopiedRows {
         }
         Ok(true)
     }
+
+    fn reached(&self) -> Option<Position> {
+        // The row in error was taken: those before it are walked through again.
+        let before = (self.rows - self.left).checked_sub(1).filter(|before| *before > 0)?;
+        let mut fields = Fields::new(self.fields.bytes().clone());
+        let mut next = || {
+            let found = self.places.find(&mut fields);
+            for _ in self.places.end..self.decoders.len() {
+                fields.next_field();
+            }
+            self.places.progress(found, Progress::default()).ok()
+        };
+        let mut last = None;
+        for _ in 0..before {
+            last = Some(next()?);
+        }
+        // More rows at the same place would come again with the row in error.
+        last.filter(|last| next() != Some(*last))?.to_position()
+    }
 }
 
 #[cold]
@@ -299,14 +361,4 @@ fn refuse(label: &str, column: &str, error: &FieldError) -> Error {
              carry it as text"
         )),
     }
-}
-
-fn raw_id(field: &[u8], kind: PgType) -> Option<i64> {
-    Some(match kind {
-        PgType::Int2 => i64::from(i16::from_be_bytes(field.try_into().ok()?)),
-        PgType::Int4 => i64::from(i32::from_be_bytes(field.try_into().ok()?)),
-        PgType::Oid => i64::from(u32::from_be_bytes(field.try_into().ok()?)),
-        PgType::Numeric(_) => RawNumeric::parse(field)?.to_i128(0).ok()??.try_into().ok()?,
-        _ => i64::from_be_bytes(field.try_into().ok()?),
-    })
 }

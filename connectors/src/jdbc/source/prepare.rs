@@ -6,24 +6,26 @@ use super::page::PageError;
 use super::reader::{self, Target};
 use super::shape::{self, Relation};
 use super::sql;
+use super::trouble;
 use crate::api::Error;
 use crate::postgres::catalog::{self, Column};
 use crate::postgres::connection::{Session, within};
+use crate::postgres::failure;
 
 /// So many tables are locked at once, with their partitions and indexes: a server has room for some thousand locks.
 const TOGETHER: usize = 100;
 /// How long several tables wait for locks together: while one is waited for, the others are held.
 const LOCK_TIMEOUT: &str = "200ms";
 
-/// Plans how to read each target.
+/// Plans how to read each target. Answers what is wrong with those that can't be read, by their places.
 ///
 /// # Errors
-/// What is wrong with a target, and with which.
+/// An outage, and where it was met.
 pub(super) async fn prepare_all(
     session: &mut Session,
     targets: &mut [Target],
     config: &SourceConfig,
-) -> Result<(), (usize, Error)> {
+) -> Result<Vec<(usize, Error)>, (usize, Error)> {
     if targets.len() > 1 && config.mode == Mode::Incrementing && config.horizon {
         for some in targets.chunks_mut(TOGETHER) {
             if prepare_together(session, some, config).await.is_err() {
@@ -33,12 +35,27 @@ pub(super) async fn prepare_all(
             }
         }
     }
+    let mut troubles = Vec::new();
     for (at, target) in targets.iter_mut().enumerate().filter(|(_, target)| target.shape.is_none()) {
-        if let Err(PageError::Failed(error)) = reader::prepare(session, target, config).await {
-            return Err((at, error));
+        match reader::prepare(session, target, config).await {
+            Ok(()) | Err(PageError::Closed) => {}
+            Err(PageError::Failed(error)) if trouble::is_locked(&error) => {
+                // It is described when it can be read.
+                roll_back(session).await.map_err(|error| (at, error))?;
+            }
+            Err(PageError::Failed(error)) => return Err((at, error)),
+            Err(PageError::Table(error)) => {
+                troubles.push((at, error));
+                roll_back(session).await.map_err(|error| (at, error))?;
+            }
         }
     }
-    Ok(())
+    Ok(troubles)
+}
+
+async fn roll_back(session: &mut Session) -> Result<(), Error> {
+    let done = session.run("ROLLBACK").await;
+    done.map(drop).map_err(|error| failure::to_error(error, "could not end a transaction"))
 }
 
 async fn prepare_together(
@@ -64,7 +81,7 @@ async fn prepare_together(
     let mut leading = Vec::new();
     for (target, oid) in targets.iter_mut().zip(oids) {
         let own: Vec<Column> = columns.iter().filter(|column| Some(column.relation) == oid).cloned().collect();
-        let (shape, first) = shape::layout(&target.relation, own, config)?;
+        let (shape, first) = shape::layout(&target.relation, own, config).map_err(PageError::of_table)?;
         target.shape = Some(shape);
         leading.push(oid.zip(first));
     }

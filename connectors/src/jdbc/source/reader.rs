@@ -16,11 +16,11 @@ use super::page::{self, Limits, PageError};
 use super::progress::Progress;
 use super::shape::{self, Relation, Shape};
 use super::sql::{Bound, Paging};
-use crate::api::{Error, ErrorKind, Health, Position, Result, SourceBatch, SourceRecords};
+use super::trouble::{self, Notes};
+use crate::api::{Error, ErrorKind, Position, Result, SourceBatch, SourceRecords};
 use crate::jdbc::connection_keys::Connector;
 use crate::jdbc::retry::Backoff;
 use crate::postgres::connection::{Session, within};
-use crate::postgres::failure;
 
 /// Rows of a batch where the user sets no limit,
 pub(super) const BATCH_ROWS: usize = 10_000;
@@ -53,6 +53,10 @@ pub(super) struct Target {
     pub(super) told: bool,
     /// Attempts that failed in a row.
     backoff: Backoff,
+    /// Since when, and why, it can't be read, as long as that is not an outage.
+    trouble: Option<(Instant, Error)>,
+    /// Whether it was described anew since it was last read, because reading failed.
+    anew: bool,
     /// Whether the log says that its numbers have started anew.
     told_reset: bool,
 }
@@ -62,7 +66,7 @@ pub(super) struct Target {
 pub(super) struct Reader {
     pub(super) connector: Connector,
     pub(super) config: Arc<SourceConfig>,
-    pub(super) health: Health,
+    pub(super) notes: Notes,
     pub(super) stop: CancellationToken,
     pub(super) session: Option<Session>,
     /// Where the session's process on the server is told.
@@ -87,6 +91,8 @@ impl Target {
             has_rows: false,
             told: false,
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(30)),
+            trouble: None,
+            anew: false,
             told_reset: false,
         }
     }
@@ -117,63 +123,124 @@ impl Reader {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep_until(self.targets[next].due) => {}
             }
-            let outcome = self.round(next).await;
-            let target = &mut self.targets[next];
-            match outcome {
-                Ok(pause) => {
-                    target.due = Instant::now() + pause.unwrap_or(self.config.poll_interval);
-                    if target.backoff.failed() > 0 {
-                        target.backoff.reset();
-                        tracing::info!(table = %target.label, "reading goes on");
-                        // What the status says of another table stays.
-                        if self.targets.iter().all(|target| target.backoff.failed() == 0) {
-                            self.health.recovered();
-                        }
-                    }
+            let outcome = match self.round(next).await {
+                Ok(done) => {
+                    self.go_on(next, done);
+                    Ok(())
                 }
                 Err(PageError::Closed) => return,
                 Err(PageError::Failed(error)) => {
-                    // A session may hang in the middle of a COPY, but not over a table that can't be locked.
-                    let missing = is_missing(&error);
-                    if !missing || !roll_back(&mut self.session).await {
-                        self.session = None;
-                    }
-                    let error = if missing {
-                        Error::retriable(format!("{} does not exist any more", target.label)).caused_by(error)
-                    } else {
-                        error
-                    };
-                    let pause = target.backoff.next_pause();
-                    let failed = target.backoff.failed();
-                    let spent = self.config.retry_attempts.is_some_and(|most| failed > most);
-                    if error.kind() != ErrorKind::Retriable || spent {
-                        let error = match error.kind() {
-                            ErrorKind::Retriable => {
-                                let message = format!("{error}; given up after {failed} attempts");
-                                Error::new(ErrorKind::Fatal, error.class(), message).caused_by(error)
-                            }
-                            _ => error,
-                        };
-                        let _ = self.batches.fail(error).await;
-                        return;
-                    }
-                    tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
-                    self.health.degraded(format!("{error}; retried since attempt 1, now {failed}"));
-                    target.due = Instant::now() + pause;
+                    // A session may hang in the middle of a COPY.
+                    self.session = None;
+                    self.retry(next, error)
                 }
+                Err(PageError::Table(error)) => self.leave_out(next, error).await,
+            };
+            if let Err(error) = outcome {
+                let _ = self.batches.fail(error).await;
+                return;
             }
         }
         // No table: stay until stopped.
         self.stop.cancelled().await;
     }
 
-    /// Reads what is new of a target; answers when to look again, if it is not the usual pause.
-    async fn round(&mut self, at: usize) -> Result<Option<Duration>, PageError> {
+    /// A round of a target went well.
+    fn go_on(&mut self, at: usize, done: Round) {
+        let target = &mut self.targets[at];
+        let Round::Done = done else {
+            if let Round::Waits(pause) = done {
+                target.due = Instant::now() + pause;
+            }
+            return;
+        };
+        target.due = Instant::now() + self.config.poll_interval;
+        (target.trouble, target.anew) = (None, false);
+        if target.backoff.failed() > 0 {
+            target.backoff.reset();
+            tracing::info!(table = %target.label, "reading goes on");
+            self.notes.clear(&target.label);
+        }
+    }
+
+    /// After an outage: when to try again; an error that does not pass ends the task.
+    fn retry(&mut self, at: usize, error: Error) -> Result<()> {
+        let target = &mut self.targets[at];
+        if error.kind() != ErrorKind::Retriable {
+            return Err(error);
+        }
+        let error = trouble::name_lock(error, &target.label);
+        target.due = Instant::now() + target.backoff.next_pause();
+        let failed = target.backoff.failed();
+        trouble::check_attempts(self.config.retry_attempts, failed, error).map(|error| {
+            tracing::warn!(table = %target.label, error = %error, attempt = failed, "reading is retried");
+            self.notes.set(&target.label, error.to_string(), failed);
+        })
+    }
+
+    /// A target can't be read as it is: the others go on, as long as there are any that can.
+    async fn leave_out(&mut self, at: usize, error: Error) -> Result<()> {
+        let target = &mut self.targets[at];
+        let described = target.shape.take().is_some();
+        let missing = trouble::is_missing(&error);
+        // A session may hang in the middle of a COPY, but not over a table that can't be locked or described.
+        if (described && !missing) || !roll_back(&mut self.session).await {
+            self.session = None;
+        }
+        if missing {
+            let message = format!("{} does not exist any more", target.label);
+            return self.retry(at, Error::retriable(message).caused_by(error));
+        }
+        let bulk = self.config.mode == Mode::Bulk;
+        if described && !bulk && !std::mem::replace(&mut target.anew, true) {
+            // It may have changed since it was described: a new look mends that, or says what is wrong.
+            target.due = Instant::now();
+            return Ok(());
+        }
+        let since = target.trouble.take().map_or_else(Instant::now, |(since, _)| since);
+        let pause = target.backoff.next_pause();
+        // In bulk mode what came before the trouble comes again: not more often than all of it.
+        let least = if bulk && described { self.config.poll_interval } else { Duration::ZERO };
+        target.due = Instant::now() + pause.max(least);
+        let failed = target.backoff.failed();
+        let error = trouble::check_attempts(self.config.retry_attempts, failed, error)?;
+        let told = trouble::left_out(&target.label, &error);
+        target.trouble = Some((since, error));
+        self.give_up_where_none_is_left()?;
+        let table = &self.targets[at].label;
+        if failed == 1 {
+            tracing::error!(%table, "{told}; it is tried again");
+        } else {
+            tracing::warn!(%table, attempt = failed, "{told}; it is tried again");
+        }
+        self.notes.set(table, told, failed);
+        Ok(())
+    }
+
+    /// Ends the task with the first error where no table can be read.
+    fn give_up_where_none_is_left(&mut self) -> Result<()> {
+        if self.targets.iter().any(|target| target.trouble.is_none()) {
+            return Ok(());
+        }
+        let count = self.targets.len();
+        let since = |target: &&mut Target| target.trouble.as_ref().map(|(since, _)| *since);
+        let first = self.targets.iter_mut().min_by_key(since);
+        match first.and_then(|first| Some((&first.label, first.trouble.take()?.1))) {
+            Some((label, error)) => Err(trouble::none_left(label, error, count)),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what is new of a target.
+    async fn round(&mut self, at: usize) -> Result<Round, PageError> {
         let session = match &mut self.session {
             Some(session) => session,
             none => {
-                let session = self.connector.connect().await.map_err(PageError::from)?;
+                let mut session = self.connector.connect().await.map_err(PageError::Failed)?;
                 self.process.store(session.process, Ordering::Relaxed);
+                if self.targets.len() > 1 {
+                    trouble::limit_locks(&mut session).await?;
+                }
                 none.insert(session)
             }
         };
@@ -182,10 +249,10 @@ impl Reader {
         if target.shape.is_none() {
             prepare(session, target, config).await?;
         }
-        let bound = match bound(session, target, config, &self.health).await? {
+        let bound = match bound(session, target, config, &mut self.notes).await? {
             Ready::Now(bound) => bound,
-            Ready::Nothing => return Ok(None),
-            Ready::Waits(pause) => return Ok(Some(pause)),
+            Ready::Nothing => return Ok(Round::Done),
+            Ready::Waits(pause) => return Ok(Round::Waits(pause)),
         };
         let limits = Limits { rows: config.batch_rows.unwrap_or(BATCH_ROWS), bytes: BATCH_BYTES };
         loop {
@@ -197,10 +264,18 @@ impl Reader {
             let at_bound = bound.id.is_some() && target.progress.id >= bound.id;
             match paging {
                 Paging::Keyset(rows) if read.rows >= rows && !at_bound && !self.stop.is_cancelled() => {}
-                _ => return Ok(None),
+                _ => return Ok(Round::Done),
             }
         }
     }
+}
+
+/// What a round came to.
+enum Round {
+    /// All there was is read.
+    Done,
+    /// Transactions in flight come first; look again after this time.
+    Waits(Duration),
 }
 
 /// How far a round may read.
@@ -220,7 +295,7 @@ pub(super) async fn prepare(
 ) -> Result<(), PageError> {
     session.run(format!("BEGIN; {}", super::sql::lock(&target.relation.clause()))).await?;
     let columns = shape::columns(session, &target.relation).await?;
-    let shape = shape::plan(session, &target.relation, columns, config).await?;
+    let shape = shape::plan(session, &target.relation, columns, config).await.map_err(PageError::of_table)?;
     // With a horizon of ids they are told with the first rows, when what they need is asked anyway.
     let later = config.mode == Mode::Incrementing && config.horizon;
     if !later && !std::mem::replace(&mut target.told, true) {
@@ -236,7 +311,7 @@ pub(super) async fn prepare(
 
 fn paging(session: &Session, target: &Target, config: &SourceConfig) -> Paging {
     let indexed = target.shape.as_ref().is_some_and(|shape| shape.indexed);
-    let many = target.shape.as_ref().is_some_and(|shape| shape.times.len() > 1);
+    let many = target.shape.as_ref().is_some_and(|shape| shape.statement.timestamps.len() > 1);
     // FETCH FIRST ... WITH TIES came with PostgreSQL 13; unsigned version 0 means unknown.
     let ties = session.version >= 130_000;
     if !indexed || many || !ties || !config.suffix.is_empty() {
@@ -256,9 +331,9 @@ async fn bound(
     session: &mut Session,
     target: &mut Target,
     config: &SourceConfig,
-    health: &Health,
+    notes: &mut Notes,
 ) -> Result<Ready, PageError> {
-    let waiting = Waiting { label: &target.label, health, max_lag: config.horizon_max_lag };
+    let mut waiting = Waiting { label: &target.label, notes, max_lag: config.horizon_max_lag };
     let Some(shape) = &target.shape else { return Ok(Ready::Nothing) };
     let mut pending = match target.pending.take() {
         Some(pending) => pending,
@@ -286,13 +361,13 @@ async fn bound(
             Newest::Guarded(mut bound, relations) => {
                 if let Some(end) = bound.micros {
                     // Before it is noted whose start is hidden: who prepares in between is seen either way.
-                    bound.micros = Some(horizon::oldest_start(session, end, &waiting).await?);
+                    bound.micros = Some(horizon::oldest_start(session, end, &mut waiting).await?);
                 }
                 Pending::begin(session, &relations, bound).await?
             }
         },
     };
-    if !pending.is_over(session, &waiting).await? {
+    if !pending.is_over(session, &mut waiting).await? {
         let pause = pending.next_pause();
         target.pending = Some(pending);
         return Ok(Ready::Waits(pause));
@@ -370,13 +445,6 @@ pub(super) async fn clock(session: &mut Session) -> Result<i64, sqlx::Error> {
     let sql = "SELECT (extract(epoch FROM CURRENT_TIMESTAMP) * 1000000)::int8";
     let patience = session.patience;
     within(patience, sqlx::query_scalar(sql).fetch_one(&mut session.connection)).await
-}
-
-/// A missing table may come back, and does not end the task: the plan is about to change.
-fn is_missing(error: &Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<sqlx::Error>())
-        .is_some_and(|source| failure::is(source, "42P01"))
 }
 
 async fn roll_back(session: &mut Option<Session>) -> bool {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sqlx::{Column as _, Executor as _, Statement as _, postgres::types::Oid};
 
 use super::config::{Mode, SourceConfig};
+use super::places::Places;
 use super::sql::{self, OffsetColumn, Statement};
 use crate::api::{Error, Result};
 use crate::data::{Field, Schema, Type};
@@ -48,14 +49,8 @@ pub(super) struct Shape {
     pub(super) schema: Arc<Schema>,
     /// One for each selected column; offset columns are found by their places.
     pub(super) decoders: Arc<[(Arc<str>, FieldDecoder)]>,
-    /// The place of the incrementing column and its type.
-    pub(super) id: Option<(usize, PgType)>,
-    /// The places of the timestamp columns and their types.
-    pub(super) times: Vec<(usize, PgType)>,
-    /// For each selected column, if it is a timestamp column: its rank in COALESCE's order, and its type.
-    pub(super) ranks: Vec<Option<(usize, PgType)>>,
-    /// The place after the last offset column.
-    pub(super) offsets_end: usize,
+    /// Where the offset columns are.
+    pub(super) places: Arc<Places>,
     pub(super) statement: Statement,
     /// Whether pages by key are cheap.
     pub(super) indexed: bool,
@@ -201,7 +196,7 @@ pub(super) fn layout(
     let times = offsets.1.iter().map(place).collect::<Result<Vec<_>>>()?;
     let rank = |at: usize| times.iter().position(|(place, _)| *place == at).map(|rank| (rank, times[rank].1));
     let ranks = (0..decoders.len()).map(rank).collect();
-    let offsets_end = id.iter().chain(&times).map(|(place, _)| place + 1).max().unwrap_or(0);
+    let end = id.iter().chain(&times).map(|(place, _)| place + 1).max().unwrap_or(0);
     let mut schema = Schema::structure(fields);
     if let Relation::Table(table) = relation {
         schema = schema.with_name(table.name.as_str());
@@ -220,10 +215,7 @@ pub(super) fn layout(
         columns,
         schema: Arc::new(schema),
         decoders: decoders.into(),
-        id,
-        times,
-        ranks,
-        offsets_end,
+        places: Arc::new(Places { mode: config.mode, zone: config.decode.zone.clone(), id, ranks, end }),
         statement,
         indexed: false,
     };
@@ -352,10 +344,12 @@ fn find<'a>(columns: &'a [Column], name: &str) -> Option<&'a Column> {
 
 fn missing(label: &str, key: &str, name: &str, columns: &[Column]) -> Error {
     let known: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
-    Error::config(format!(
-        "column \"{name}\" of {key} does not exist in {label}, whose columns are {}",
-        known.join(", ")
-    ))
+    let known = if known.is_empty() {
+        "which has no columns".to_owned()
+    } else {
+        format!("whose columns are {}", known.join(", "))
+    };
+    Error::config(format!("column \"{name}\" of {key} does not exist in {label}, {known}"))
 }
 
 /// What this transaction has locked for reading: every table behind the relation, through views and partitions; and

@@ -121,7 +121,15 @@ impl Statement {
     /// The statement that asks for the largest id that is visible, and whether the server is a standby.
     pub(super) fn largest_id(&self) -> Option<String> {
         let id = self.id()?;
-        Some(format!("SELECT max({id})::int8, pg_catalog.pg_is_in_recovery() FROM {}", self.from))
+        // A fraction counts as the next id, and what is larger than all ids as the largest: such rows must be met.
+        let largest = match self.incrementing.as_ref().map(|column| column.kind) {
+            Some(PgType::Numeric(_)) => format!(
+                "CASE WHEN max({id}) > {most} THEN {most} WHEN max({id}) < -{most} THEN -{most} ELSE ceil(max({id})) END",
+                most = i64::MAX
+            ),
+            _ => format!("max({id})"),
+        };
+        Some(format!("SELECT ({largest})::int8, pg_catalog.pg_is_in_recovery() FROM {}", self.from))
     }
 
     /// The statement that asks for the latest timestamp that is visible and could be read, in microseconds as its column
@@ -182,7 +190,8 @@ impl Statement {
             Mode::Incrementing => {
                 let id = self.id().unwrap_or_default();
                 conditions.push(format!("{id} > {}", bigint(from.id.unwrap_or(-1))));
-                conditions.extend(bound.id.map(|last| format!("{id} <= {}", bigint(last))));
+                let last = bound.id.filter(|last| *last < i64::MAX);
+                conditions.extend(last.map(|last| format!("{id} <= {}", bigint(last))));
                 (conditions, vec![id])
             }
             Mode::Timestamp => {

@@ -19,6 +19,7 @@ pub(super) const TABLES_FETCHED: &str = "tables.fetched";
 #[derive(Debug, Clone)]
 pub(super) struct TableFilter {
     types: Vec<String>,
+    catalog: Option<String>,
     schema: Option<String>,
     /// Whether tables are told apart and read by their schemas.
     qualified: bool,
@@ -44,6 +45,7 @@ impl TableFilter {
         };
         Ok(Self {
             types: texts("table.types"),
+            catalog: config.optional("catalog.pattern").map(str::to_owned),
             schema: config.optional("schema.pattern").map(str::to_owned),
             qualified: config.boolean("table.names.qualify"),
             whitelist: texts("table.whitelist"),
@@ -84,8 +86,30 @@ impl TableFilter {
         Ok(schemas)
     }
 
+    /// What may have kept tables from being seen, for a message.
+    pub(super) fn hint(&self) -> String {
+        let mut hint = String::new();
+        for (key, pattern, of) in
+            [("catalog.pattern", &self.catalog, "database"), ("schema.pattern", &self.schema, "schema")]
+        {
+            match pattern.as_deref() {
+                None => {}
+                Some("") => hint.push_str(&format!(
+                    ". {key}=\"\" means tables without a {of}, of which PostgreSQL has none: leave it out"
+                )),
+                Some(pattern) => hint.push_str(&format!(". {key}={pattern} leaves out each other {of}")),
+            }
+        }
+        hint
+    }
+
     /// The tables of the wanted kinds and schemas, to choose from.
     pub(super) async fn visible(&self, session: &mut Session) -> std::result::Result<Vec<TableName>, sqlx::Error> {
+        if let Some(pattern) = &self.catalog
+            && !catalog::is_current(session, pattern).await?
+        {
+            return Ok(Vec::new());
+        }
         let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
         catalog::list_tables(session, &types, self.schema.as_deref()).await
     }

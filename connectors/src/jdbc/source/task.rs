@@ -15,6 +15,7 @@ use super::progress::{self, Progress};
 use super::reader::{self, Reader, Target};
 use super::shape::Relation;
 use super::tables;
+use super::trouble::{self, Notes};
 use crate::api::{Error, Position, Props, Result, SourceBatch, SourceContext, SourceTask};
 use crate::jdbc::connection_keys::Connector;
 
@@ -45,8 +46,16 @@ impl JdbcSourceTask {
                 .map_err(|error| crate::postgres::failure::to_error(error, "could not read the database's clock"))?,
         };
         let mut targets = targets(props, &config)?;
-        resume(&mut targets, &config, initial, &context).await?;
-        if let Err((at, error)) = prepare::prepare_all(&mut session, &mut targets, &config).await {
+        if targets.len() > 1 {
+            let limited = trouble::limit_locks(&mut session).await;
+            limited.map_err(|error| crate::postgres::failure::to_error(error, "could not set up the session"))?;
+        }
+        let fresh = !resume(&mut targets, &config, initial, &context).await?;
+        let prepared = prepare::prepare_all(&mut session, &mut targets, &config).await;
+        let mut troubles = prepared.map_err(|(at, error)| error_at_start(error, &targets[at].label, &connector))?;
+        // Tables that are left out here are tried again, and told, by the reader.
+        if let Some(place) = trouble::decisive(&troubles, targets.len(), fresh) {
+            let (at, error) = troubles.swap_remove(place);
             return Err(error_at_start(error, &targets[at].label, &connector));
         }
         let (sender, batches) = batches::queue();
@@ -57,7 +66,7 @@ impl JdbcSourceTask {
             connector: connector.clone(),
             process: Arc::clone(&process),
             config: Arc::new(config),
-            health: context.health,
+            notes: Notes::new(context.health),
             stop: stop.clone(),
             session: Some(session),
             targets,
@@ -119,10 +128,11 @@ fn targets(props: &Props, config: &SourceConfig) -> Result<Vec<Target>> {
         .collect())
 }
 
-/// Sets each target's progress from the stored offsets: the current form first, then that of old versions.
-async fn resume(targets: &mut [Target], config: &SourceConfig, initial: i64, context: &SourceContext) -> Result<()> {
+/// Sets each target's progress from the stored offsets: the current form first, then that of old versions. Answers
+/// whether there are any.
+async fn resume(targets: &mut [Target], config: &SourceConfig, initial: i64, context: &SourceContext) -> Result<bool> {
     if config.mode == Mode::Bulk {
-        return Ok(());
+        return Ok(false);
     }
     let old = |target: &Target| match &target.relation {
         Relation::Table(table) => progress::old_table_partition(&table.name),
@@ -141,7 +151,7 @@ async fn resume(targets: &mut [Target], config: &SourceConfig, initial: i64, con
             wall: None,
         };
     }
-    Ok(())
+    Ok(stored.iter().any(Option::is_some))
 }
 
 fn error_at_start(error: Error, label: &str, connector: &Connector) -> Error {

@@ -73,21 +73,29 @@ fn check_mode(props: &Props, with_query: bool, errors: &mut Vec<ConfigError>) {
         let message = "incrementing.column.name must be set when a query is read in an incrementing mode";
         errors.push(ConfigError::on("incrementing.column.name", message));
     }
-    let new_family = given("table.include.list");
-    for (needed, mapping, name) in [
-        (mode.has_timestamp(), "timestamp.columns.mapping", "timestamp.column.name"),
-        (mode.has_incrementing(), "incrementing.column.mapping", "incrementing.column.name"),
+    let new_family = NEW_FAMILY.into_iter().any(given);
+    for (needed, mapping, name, form) in [
+        (mode.has_timestamp(), "timestamp.columns.mapping", "timestamp.column.name", "<regex>:[<column>|<column>]"),
+        (mode.has_incrementing(), "incrementing.column.mapping", "incrementing.column.name", "<regex>:<column>"),
     ] {
         if !needed && given(mapping) {
             let message = format!("{mapping} has no meaning in this mode");
             errors.push(ConfigError::on("mode", message.clone()));
             errors.push(ConfigError::on(mapping, message));
         }
-        if needed && new_family && !given(mapping) && !given(name) && mapping.starts_with("timestamp") {
-            let message = format!("{mapping} must be set in this mode");
+        if needed && new_family && !given(mapping) && !given(name) {
+            let message = format!(
+                "{mapping} must be set in this mode with table.include.list or another mapping: entries {form}"
+            );
             errors.push(ConfigError::on("mode", message.clone()));
             errors.push(ConfigError::on(mapping, message));
         }
+    }
+    let suffix = props.get("query.suffix").map(|suffix| suffix.trim_start().to_ascii_lowercase()).unwrap_or_default();
+    if mode != Mode::Bulk && suffix.split(|c: char| !c.is_alphanumeric()).next() == Some("where") {
+        let message = "query.suffix stands at the very end of the statement, behind its own WHERE and ORDER BY, so it can't \
+                       begin with WHERE in this mode: set the condition in query, as SELECT * FROM <table> WHERE ...";
+        errors.push(ConfigError::on("query.suffix", message));
     }
     if mode.has_timestamp() && !new_family && !given("timestamp.column.name") && !given("timestamp.columns.mapping") {
         errors.push(ConfigError::on("timestamp.column.name", "timestamp.column.name must be set in this mode"));
@@ -119,6 +127,20 @@ mod tests {
         );
         assert_eq!(keys(&[("mode", "bulk"), ("table.exclude.list", "b")]), ["table.exclude.list"]);
         assert_eq!(keys(&[("mode", "timestamp")]), ["timestamp.column.name"]);
+        let listed = ("table.include.list", "public[.]t");
+        let (by_id, by_time) = (("incrementing.column.mapping", "a:id"), ("timestamp.columns.mapping", "a:[at]"));
+        let (no_ids, no_times) = (["mode", "incrementing.column.mapping"], ["mode", "timestamp.columns.mapping"]);
+        assert_eq!(keys(&[("mode", "incrementing"), listed]), no_ids);
+        assert_eq!(keys(&[("mode", "timestamp"), listed]), no_times);
+        assert_eq!(keys(&[("mode", "timestamp+incrementing"), listed, by_time]), no_ids);
+        assert_eq!(keys(&[("mode", "timestamp+incrementing"), listed, by_id]), no_times);
+        assert_eq!(keys(&[("mode", "timestamp+incrementing"), listed, by_id, by_time]), [""; 0]);
+        assert_eq!(keys(&[("mode", "timestamp"), listed, by_id, by_time]), no_ids);
+        assert_eq!(keys(&[("mode", "bulk"), listed]), [""; 0]);
+        assert_eq!(keys(&[("mode", "timestamp+incrementing"), by_time]), no_ids);
+        assert_eq!(keys(&[("mode", "incrementing"), ("query.suffix", " Where a = 1")]), ["query.suffix"]);
+        assert_eq!(keys(&[("mode", "incrementing"), ("query.suffix", "LIMIT 5")]), [""; 0]);
+        assert_eq!(keys(&[("mode", "bulk"), ("query.suffix", "WHERE a = 1")]), [""; 0]);
         assert_eq!(keys(&[("mode", "bulk"), ("query", "SELECT 1"), ("topic.prefix", "")]), ["topic.prefix"]);
         assert_eq!(validate(&[("mode".to_owned(), "bulk".to_owned())].into_iter().collect())[0].key, "connection.url");
     }
