@@ -360,6 +360,18 @@ async fn a_statement_that_works_for_no_row_is_no_row_s_fault() {
     assert_eq!(db.text("SELECT count(*) FROM t").await, "35");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_values_that_a_type_refuses_are_all_rejected() {
+    let db = table("CREATE TABLE t (id int PRIMARY KEY, v regclass)").await;
+    let mut sink = Sink::open(&props(&db, &[("max.retries", "0")])).await.unwrap();
+    let bad: Vec<SinkRecord> = (0..60).map(|id| row(i64::from(id), id, "nowhere")).collect();
+    assert_eq!(sink.task.put(&bad).await.unwrap().len(), 60);
+    sink.task.flush().await.unwrap();
+    let good: Vec<SinkRecord> = (60..90).map(|id| row(i64::from(id), id, "pg_class")).collect();
+    assert!(sink.task.put(&good).await.unwrap().is_empty());
+    assert_eq!(db.text("SELECT count(*) FROM t").await, "30");
+}
+
 /// Nor is a type that may not be used the fault of all values.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_privilege_is_no_row_s_fault() {

@@ -122,9 +122,14 @@ async fn the_last_of_keys_that_differ_in_bytes_stays() {
             |(at, key): (i64, &&str)| record(at, None, &s, vec![Value::from(*key), Value::from(format!("{key}{at}"))]);
         (0..).zip(keys).map(row).collect()
     };
-    for (kind, one, same) in
-        [("citext", "a", "A"), ("numeric", "1.0", "1.00"), ("char(3)", "b", "b "), ("inet", "::1", "0::1")]
-    {
+    for (kind, one, same) in [
+        ("citext", "a", "A"),
+        ("numeric", "1.0", "1.00"),
+        ("char(3)", "b", "b "),
+        ("inet", "::1", "0::1"),
+        ("timestamptz", "2024-01-01T00:00:00Z", "2024-01-01 00:00:00+00"),
+        ("numeric(4,1)", "1.01", "1.02"),
+    ] {
         for mode in ["update", "upsert"] {
             let extension = if kind == "citext" { "CREATE EXTENSION citext;" } else { "" };
             let db = table(&format!(

@@ -190,6 +190,7 @@ impl JdbcSinkTask {
             used: Vec::new(),
             rejected,
             explained: 0,
+            of_values: Vec::new(),
             redelivered: 0,
             buffer: std::mem::take(&mut self.buffer),
         };

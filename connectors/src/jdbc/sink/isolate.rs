@@ -85,9 +85,13 @@ impl Writer<'_> {
                 parts.push(second);
                 parts.push(first);
             }
-            // The last row is among those that are left.
-            if !works && doubtful.len() == MOST_DOUBTFUL && !parts.is_empty() {
-                works = self.works_for(run, &rows[rows.len() - 1..]).await?;
+            if !works
+                && doubtful.len() == MOST_DOUBTFUL
+                && let Some(left) = parts.first()
+            {
+                let middle = left.len() / 2;
+                works = self.works_for(run, &left[left.len() - 1..]).await?
+                    || self.works_for(run, &left[middle..=middle]).await?;
                 if !works {
                     break;
                 }
@@ -212,8 +216,9 @@ impl Writer<'_> {
     async fn explain(&mut self, run: &Run, row: usize, error: &sqlx::Error) -> Result<Option<String>, sqlx::Error> {
         let doubtful = failure::cause(error) == Cause::Statement;
         let said = if doubtful { failure::text_of_value(error) } else { failure::text(error) };
+        let state = failure::state(error);
         if self.explained >= MOST_EXPLAINED || (!doubtful && !failure::is_of_value(error)) {
-            return Ok((!doubtful).then_some(said));
+            return Ok((!doubtful || self.of_values.contains(&state)).then_some(said));
         }
         self.explained += 1;
         for ((column, cast), (_, idle)) in run.plan.casts(Within::rows(&[row])).zip(run.plan.casts(Within::NONE)) {
@@ -222,6 +227,7 @@ impl Writer<'_> {
             if failure::cause(&error) == Cause::Statement && self.tried(idle).await?.is_err() {
                 return Ok(None);
             }
+            self.of_values.push(state);
             return Ok(Some(format!("{}: {said}", run.plan.describe(column))));
         }
         Ok((!doubtful).then(|| match run.plan.describe_type_in(&said) {

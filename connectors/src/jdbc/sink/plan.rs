@@ -404,6 +404,8 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         PgType::Text => column.declared != "xml",
         _ => true,
     };
+    // Text may say one value in many ways.
+    let exact = !encoder.is_staged() && has_exact_bytes(column, &field.schema);
     PlannedColumn {
         name: Arc::clone(&column.name),
         sql: identifier(&column.name),
@@ -415,7 +417,7 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
         encoder: if config.null_to_default { encoder.with_default() } else { encoder },
         key: field.key,
         settable: !field.key && !column.identity_always,
-        exact: has_exact_bytes(column, &field.schema),
+        exact,
     }
 }
 
@@ -423,16 +425,20 @@ fn planned_column(config: &SinkConfig, field: &PlannedField, column: &Column) ->
 fn has_exact_bytes(column: &Column, schema: &Schema) -> bool {
     use PgType as P;
     match column.kind {
-        // Of one scale.
-        P::Numeric(_) => match (schema.logical(), schema.kind) {
-            (Some(Logical::Decimal { scale }), _) => scale != UNCONSTRAINED_SCALE,
-            (None, Type::Int8 | Type::Int16 | Type::Int32 | Type::Int64) => true,
-            _ => false,
-        },
+        // Of one scale, which the column does not round.
+        P::Numeric(declared) => {
+            let keeps = |scale| declared.is_none_or(|(_, kept)| kept >= scale);
+            match (schema.logical(), schema.kind) {
+                (Some(Logical::Decimal { scale }), _) => scale != UNCONSTRAINED_SCALE && keeps(scale),
+                (None, Type::Int8 | Type::Int16 | Type::Int32 | Type::Int64) => keeps(0),
+                _ => false,
+            }
+        }
         // Of char(n) blanks at the end do not count.
         P::Text => !matches!(&*column.unmodified, "character" | "bpchar"),
         P::Int2 | P::Int4 | P::Int8 | P::Oid | P::Bool | P::Bytea | P::Uuid | P::Char => true,
-        P::Date | P::Time | P::Timestamp | P::TimestampTz | P::Bit(_) => true,
+        P::Date | P::Bit(_) => true,
+        P::Time | P::Timestamp | P::TimestampTz => !column.declared.contains('('),
         _ => false,
     }
 }

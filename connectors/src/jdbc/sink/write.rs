@@ -25,6 +25,8 @@ pub(super) struct Writer<'a> {
     pub(super) rejected: Vec<Rejected>,
     /// Rejected rows whose column was looked for.
     pub(super) explained: usize,
+    /// SQLSTATEs of statements that values were found to cause.
+    pub(super) of_values: Vec<Option<String>>,
     /// Rows that the table had already.
     pub(super) redelivered: u64,
     pub(super) buffer: Vec<u8>,

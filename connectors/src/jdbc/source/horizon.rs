@@ -216,7 +216,11 @@ impl Pending {
         if waited > TELL_AFTER {
             waiting.tell(&format!("{who}, waited for since {} s", waited.as_secs()));
         }
-        Ok(waiting.max_lag.is_some_and(|most| waited > most))
+        let spent = waiting.max_lag.is_some_and(|most| waited > most);
+        if spent {
+            waiting.untell();
+        }
+        Ok(spent)
     }
 }
 

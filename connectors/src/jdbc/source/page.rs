@@ -212,9 +212,12 @@ impl Collector<'_> {
     fn add(&mut self, mut row: Fields, limits: Limits) -> Result<Option<Full>, Error> {
         let next = match self.place(self.shape.places.find(&mut row)) {
             Ok(next) => next,
-            Err(error) => {
-                // Where this row would stand, none of those before it does.
-                (self.safe, self.settled) = (self.last, self.gathered());
+            Err((no, error)) => {
+                // Where this row would stand, none of those before it does; but behind an id no row without one is looked
+                // for at the same time.
+                if !matches!(no, NoPlace::Id(NotId::Null)) {
+                    (self.safe, self.settled) = (self.last, self.gathered());
+                }
                 return Err(error);
             }
         };
@@ -237,11 +240,11 @@ impl Collector<'_> {
     }
 
     /// Where a row stands.
-    fn place(&self, found: Found) -> Result<Progress, Error> {
+    fn place(&self, found: Found) -> Result<Progress, (NoPlace, Error)> {
         let places = &self.shape.places;
         places.progress(found, self.last).map_err(|no| match no {
-            NoPlace::Id(why) => self.refuse_id(why),
-            NoPlace::Moment => Error::fatal(format!("no finite timestamp in a row of {}", self.label)),
+            NoPlace::Id(why) => (no, self.refuse_id(why)),
+            NoPlace::Moment => (no, Error::fatal(format!("no finite timestamp in a row of {}", self.label))),
         })
     }
 

@@ -151,6 +151,7 @@ impl Reader {
         let Round::Done = done else {
             if let Round::Waits(pause) = done {
                 target.due = Instant::now() + pause;
+                target.trouble = None;
             }
             return;
         };
@@ -170,6 +171,7 @@ impl Reader {
             return Err(error);
         }
         let error = trouble::name_lock(error, &target.label);
+        target.trouble = None;
         target.due = Instant::now() + target.backoff.next_pause();
         let failed = target.backoff.failed();
         trouble::check_attempts(self.config.retry_attempts, failed, error).map(|error| {
