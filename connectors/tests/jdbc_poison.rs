@@ -20,6 +20,12 @@ fn rows(ids: impl Iterator<Item = i32>) -> Vec<SinkRecord> {
     ids.map(|id| row(i64::from(id), id, "fine")).collect()
 }
 
+/// A table whose trigger looks for a table that is not there when a row's text is `odd`.
+const ODD_FAILS: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);
+    CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF NEW.v = 'odd' THEN PERFORM * FROM nowhere; END IF; RETURN NEW; END $$;
+    CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION look()";
+
 async fn table(sql: &str) -> Database {
     let db = shared().database().await;
     db.run(sql).await;
@@ -338,13 +344,7 @@ async fn values_that_pass_for_errors_of_the_statement_are_told_by_column() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_works_for_no_row_is_no_row_s_fault() {
-    let db = table(
-        "CREATE TABLE t (id int PRIMARY KEY, v text);
-         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           IF NEW.v = 'odd' THEN PERFORM * FROM nowhere; END IF; RETURN NEW; END $$;
-         CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION look()",
-    )
-    .await;
+    let db = table(ODD_FAILS).await;
     let mut sink = Sink::open(&props(&db, &[("max.retries", "0")])).await.unwrap();
     let mixed: Vec<SinkRecord> =
         (0..40).map(|id| row(i64::from(id), id, if id % 9 == 0 { "odd" } else { "v" })).collect();
@@ -412,13 +412,7 @@ async fn a_bad_row_beside_updates_of_nothing_fails_alone() {
 /// The first rows of a put may all be bad, and the stage not yet made when a load ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_rows_come_first_and_more_than_a_few_fail() {
-    let db = table(
-        "CREATE TABLE t (id int PRIMARY KEY, v text);
-         CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-           IF NEW.v = 'odd' THEN PERFORM * FROM nowhere; END IF; RETURN NEW; END $$;
-         CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION look()",
-    )
-    .await;
+    let db = table(ODD_FAILS).await;
     let entries = [("insert.mode", "upsert"), ("pk.mode", "record_value"), ("pk.fields", "id"), ("max.retries", "0")];
     let mut sink = Sink::open(&props(&db, &entries)).await.unwrap();
     let rejected = sink.task.put(&[row(0, 1, "a\0b"), row(1, 1, "fine"), row(2, 2, "fine")]).await.unwrap();

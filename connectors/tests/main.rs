@@ -10,6 +10,7 @@ mod jdbc_harness;
 mod jdbc_poison;
 mod jdbc_round_trip;
 mod jdbc_sink;
+mod jdbc_sink_stage;
 mod jdbc_sink_types;
 mod jdbc_source;
 mod jdbc_source_traps;
